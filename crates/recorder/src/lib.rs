@@ -1,0 +1,43 @@
+//! The recorded sequence and the two ends of the link that carries it, without a socket or a clock.
+//!
+//! - [`Log`] holds the newest messages as immutable [`Segment`]s; each reader has a [`Cursor`].
+//! - [`Stamper`] numbers messages where they enter, by the [`RecordRules`]; [`Intake`] names those without a topic.
+//! - [`Follower`] reads stamps and beats at the other end: ready, stale, holes, a foreign forwarder.
+//! - [`Interest`] counts which prefixes are wanted, for what goes up.
+//!
+//! `now` is an argument everywhere, so that a test or a simulation owns time.
+//!
+//! ```
+//! use trestle_recorder::{Log, SegmentBuilder, Stamper, RecordRules};
+//!
+//! let mut stamper = Stamper::new(7, RecordRules::everything());
+//! let log = Log::new(1 << 20);
+//! let mut cursor = log.cursor();
+//! let mut batch = SegmentBuilder::default();
+//! let stamp = stamper.stamp(b"jobs/42", 1_000);
+//! batch.push([&b"jobs/42"[..], b"hi"], stamp);
+//! log.append(&mut batch);
+//!
+//! let mut segments = Vec::new();
+//! log.read(&mut cursor, &mut segments).unwrap();
+//! let message = segments[0].message(0);
+//! assert_eq!((message.topic(), message.position().unwrap().offset), (&b"jobs/42"[..], 1));
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod follower;
+mod intake;
+mod interest;
+mod log;
+mod rule;
+mod segment;
+mod stamper;
+
+pub use follower::{BEAT_INTERVAL, BEATS_MISSED_MAX, BeatSeen, Follower, StampSeen};
+pub use intake::{Entered, Intake, SplitRule, SplitRuleError};
+pub use interest::Interest;
+pub use log::{Cursor, Log, Overrun};
+pub use rule::{RecordRule, RecordRuleError, RecordRules};
+pub use segment::{Frames, Message, Segment, SegmentBuilder, Slot};
+pub use stamper::Stamper;

@@ -1,0 +1,168 @@
+//! The newest messages of the process, as segments that readers follow at their own pace.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Segment, SegmentBuilder};
+
+/// One writer appends, each reader follows with its own [`Cursor`]: the writer never waits, and a slow reader holds up
+/// nobody. A reader that falls behind the bound is told by [`Overrun`].
+#[derive(Debug)]
+pub struct Log {
+    /// Locked once for a batch by the writer and once for a drain by each reader, never for a message.
+    ring: Mutex<Ring>,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    segments: VecDeque<Arc<Segment>>,
+    /// Segments dropped at the front since the start: the number of the front one.
+    dropped: u64,
+    /// Messages ever appended.
+    next_seq: u64,
+    bytes: usize,
+}
+
+/// Where a reader stands: the number of the segment it reads next.
+#[derive(Debug, Clone)]
+pub struct Cursor(u64);
+
+/// The reader fell off the log: what it had not read is gone. It goes on at the oldest segment there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the reader fell {segments} segments behind the log")]
+pub struct Overrun {
+    /// Segments it missed.
+    pub segments: u64,
+}
+
+impl Log {
+    /// A log that keeps at least its last segment, and older ones while all cost at most `bytes_max`.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { ring: Mutex::default(), bytes_max }
+    }
+
+    fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
+        // No code panics while it holds the lock; a poisoned one is as good as any.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends what `batch` gathered as one segment and empties it; nothing if it is empty.
+    pub fn append(&self, batch: &mut SegmentBuilder) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut evicted = Vec::new();
+        let mut ring = self.ring();
+        let segment = batch.build(ring.next_seq);
+        ring.next_seq += segment.len() as u64;
+        ring.bytes += segment.cost_bytes();
+        ring.segments.push_back(segment);
+        while ring.bytes > self.bytes_max && ring.segments.len() > 1 {
+            let oldest = ring.segments.pop_front().expect("there is more than one");
+            ring.bytes -= oldest.cost_bytes();
+            ring.dropped += 1;
+            evicted.push(oldest);
+        }
+        drop(ring);
+        // Freed here, outside the lock, where readers do not wait for it.
+        drop(evicted);
+    }
+
+    /// A cursor behind everything appended so far.
+    pub fn cursor(&self) -> Cursor {
+        let ring = self.ring();
+        Cursor(ring.dropped + ring.segments.len() as u64)
+    }
+
+    /// Adds all that `cursor` has not read to `out` and moves it to the end. After an [`Overrun`], too, `out` has all
+    /// that is left.
+    ///
+    /// # Errors
+    /// [`Overrun`] if segments were dropped unread.
+    pub fn read(&self, cursor: &mut Cursor, out: &mut Vec<Arc<Segment>>) -> Result<(), Overrun> {
+        let ring = self.ring();
+        let missed = ring.dropped.saturating_sub(cursor.0);
+        let skip =
+            usize::try_from(cursor.0.saturating_sub(ring.dropped)).expect("a cursor is within the log");
+        out.extend(ring.segments.range(skip..).cloned());
+        *cursor = Cursor(ring.dropped + ring.segments.len() as u64);
+        if missed == 0 { Ok(()) } else { Err(Overrun { segments: missed }) }
+    }
+
+    /// What it holds in memory.
+    pub fn bytes(&self) -> usize {
+        self.ring().bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use trestle_messages::v1::Stamp;
+
+    use super::*;
+
+    fn append(log: &Log, topics: &[u64]) {
+        let mut batch = SegmentBuilder::default();
+        for topic in topics {
+            batch.push([&topic.to_be_bytes()[..]], Stamp::default());
+        }
+        log.append(&mut batch);
+    }
+
+    fn read(log: &Log, cursor: &mut Cursor) -> (Vec<u64>, bool) {
+        let mut segments = Vec::new();
+        let overrun = log.read(cursor, &mut segments).is_err();
+        let number = |topic: &[u8]| u64::from_be_bytes(topic.try_into().unwrap());
+        (
+            segments
+                .iter()
+                .flat_map(|s| s.messages().map(|m| number(m.topic())).collect::<Vec<_>>())
+                .collect(),
+            overrun,
+        )
+    }
+
+    proptest! {
+        /// However appends and reads alternate, a reader sees an unbroken run, or is told where it broke.
+        #[test]
+        fn a_reader_misses_nothing_untold(script in proptest::collection::vec((1u64..5, any::<bool>()), 1..50),
+                                          bytes_max in 100usize..2_000) {
+            let log = Log::new(bytes_max);
+            let (mut cursor, mut sent, mut next) = (log.cursor(), 0, 0);
+            for (n, reads) in script {
+                append(&log, &(sent..sent + n).collect::<Vec<_>>());
+                sent += n;
+                if reads {
+                    let (seen, overrun) = read(&log, &mut cursor);
+                    prop_assert_eq!(overrun, seen[0] != next, "told exactly when it missed something");
+                    prop_assert!(seen.windows(2).all(|pair| pair[1] == pair[0] + 1));
+                    prop_assert_eq!(*seen.last().unwrap(), sent - 1);
+                    next = sent;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_batch_is_no_segment() {
+        let log = Log::new(1000);
+        let mut cursor = log.cursor();
+        append(&log, &[]);
+        assert_eq!(read(&log, &mut cursor), (vec![], false));
+    }
+
+    #[test]
+    fn memory_stays_bounded_and_numbers_rise() {
+        let log = Log::new(1_000);
+        for n in 0..1_000 {
+            append(&log, &[n]);
+        }
+        assert!(log.bytes() <= 1_000);
+        let mut late = Cursor(0);
+        let mut segments = Vec::new();
+        assert!(log.read(&mut late, &mut segments).is_err());
+        assert_eq!(segments.last().unwrap().message(0).seq(), 999);
+    }
+}
