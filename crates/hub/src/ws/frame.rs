@@ -255,7 +255,9 @@ mod tests {
 
     #[test]
     fn section_5_2_lengths_are_minimal() {
-        for head in [&[0x82, 0xfe, 0, 0][..], &[0x82, 0xfe, 0, 125], &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 255, 255]] {
+        for head in
+            [&[0x82, 0xfe, 0, 0][..], &[0x82, 0xfe, 0, 125], &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 255, 255]]
+        {
             assert_eq!(parse(head), Err(ReadError::LengthNotMinimal));
         }
         assert_eq!(parse(&[0x82, 0xfe, 0, 126]).unwrap().unwrap().payload_bytes, 126);

@@ -143,9 +143,14 @@ mod tests {
         for key in [KEY, "AAAAAAAAAAAAAAAAAAAAAA==", "abcdefghijklmnopqrstuv=="] {
             assert!(is_valid_key(key), "{key}");
         }
-        for key in ["", "x", "AAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAA=", "AAAAAAAAAAAAAAAAAAAAAAAA",
-            "AAAAAAAAAAAAAAAAAAAA_-=="]
-        {
+        for key in [
+            "",
+            "x",
+            "AAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAA=",
+            "AAAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAA_-==",
+        ] {
             assert!(!is_valid_key(key), "{key}");
             assert_eq!(parse_with(("sec-websocket-key", key)), Err(HandshakeError::BadKey));
         }
@@ -158,14 +163,24 @@ mod tests {
 
     #[test]
     fn section_4_2_1_upgrade_and_connection_are_lists_in_any_case() {
-        for line in [("connection", "keep-alive, Upgrade"), ("connection", "UPGRADE"), ("connection", "close,\tupgrade"),
-            ("upgrade", "WebSocket"), ("upgrade", "h2c, websocket"), ("Connection", "keep-alive")]
-        {
+        for line in [
+            ("connection", "keep-alive, Upgrade"),
+            ("connection", "UPGRADE"),
+            ("connection", "close,\tupgrade"),
+            ("upgrade", "WebSocket"),
+            ("upgrade", "h2c, websocket"),
+            ("Connection", "keep-alive"),
+        ] {
             assert!(parse_with(line).is_ok(), "{line:?}");
         }
-        for line in [("connection", "keep-alive"), ("connection", "upgraded"), ("connection", "up grade"),
-            ("connection", ""), ("upgrade", "h2c"), ("upgrade", "websocket/13")]
-        {
+        for line in [
+            ("connection", "keep-alive"),
+            ("connection", "upgraded"),
+            ("connection", "up grade"),
+            ("connection", ""),
+            ("upgrade", "h2c"),
+            ("upgrade", "websocket/13"),
+        ] {
             let error = parse_with(line).unwrap_err();
             assert_eq!((error, error.status()), (HandshakeError::NotAnUpgrade, 426), "{line:?}");
         }
@@ -181,14 +196,21 @@ mod tests {
 
     #[test]
     fn rfc_45_offers_with_a_slash_are_split_by_commas() {
-        let handshake = parse_with(("Sec-WebSocket-Protocol", "ZWS2.0/NULL,ZWS2.0 ,\ttrestle.v1.json,,")).unwrap();
+        let handshake =
+            parse_with(("Sec-WebSocket-Protocol", "ZWS2.0/NULL,ZWS2.0 ,\ttrestle.v1.json,,")).unwrap();
         assert_eq!(handshake.protocols[..], ["ZWS2.0/NULL", "ZWS2.0", "trestle.v1.json"]);
     }
 
     #[test]
     fn section_11_3_4_offers_may_span_several_lines() {
-        let lines = [("Upgrade", "websocket"), ("Connection", "upgrade"), ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Protocol", "a, b"), ("Sec-WebSocket-Key", KEY), ("Sec-WebSocket-Protocol", "c")];
+        let lines = [
+            ("Upgrade", "websocket"),
+            ("Connection", "upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Protocol", "a, b"),
+            ("Sec-WebSocket-Key", KEY),
+            ("Sec-WebSocket-Protocol", "c"),
+        ];
         let handshake = Handshake::parse(lines.map(|(name, value)| (name, value.as_bytes()))).unwrap();
         assert_eq!(handshake.protocols[..], ["a", "b", "c"]);
     }

@@ -28,6 +28,11 @@ mod mask;
 mod partial;
 mod reader;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 pub use client::client_frame;
 pub use close::{CLOSE_REASON_BYTES_MAX, close_echo, close_frame};
 pub use close_code::CloseCode;

@@ -1,10 +1,10 @@
 //! The server's strict reader of client frames (RFC 6455 §5 to §8).
 
+use super::ReadError;
 use super::close;
 use super::frame::{ClientHeader, Opcode};
 use super::mask::unmask;
 use super::partial::Partial;
-use super::ReadError;
 
 /// What a client sent: a whole message, or a control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,9 @@ impl Reader {
             return Ok(None);
         }
         let incoming = match self.advance(input) {
-            Ok(Some(Ready::InPlace(header, payload))) => Incoming::new(header.opcode, header.compressed, payload),
+            Ok(Some(Ready::InPlace(header, payload))) => {
+                Incoming::new(header.opcode, header.compressed, payload)
+            }
             Ok(Some(Ready::BufferedControl(opcode))) => {
                 Incoming::new(opcode, false, self.partial.as_deref().expect(BUFFERED).control())
             }
@@ -144,7 +146,8 @@ impl Reader {
             if !self.partial.as_deref().is_some_and(Partial::is_inside_frame) {
                 let Some(header) = self.header(input)? else { return Ok(None) };
                 let payload_bytes = self.admit(&header)?;
-                let is_whole = header.opcode.is_control() || (header.fin && header.opcode != Opcode::Continuation);
+                let is_whole =
+                    header.opcode.is_control() || (header.fin && header.opcode != Opcode::Continuation);
                 if is_whole && let Some(payload) = input.split_off_mut(..payload_bytes) {
                     unmask(payload, header.mask, 0);
                     return Ok(Some(Ready::InPlace(header, payload)));
