@@ -1,1 +1,13 @@
-//! stub
+//! What every Trestle process does alike, so that each is written once: configuration, logs, signals, exit
+//! codes, ØMQ sockets with safe settings, the private HTTP port.
+//!
+//! It knows nothing of messages, topics or browsers. A `main` reads: [`config::load`] → [`log::init`] →
+//! `start` → [`signal::terminated`] → shut down → [`exit`].
+
+pub mod config;
+pub mod exit;
+pub mod log;
+pub mod private_http;
+pub mod signal;
+pub mod wake;
+pub mod zmq;

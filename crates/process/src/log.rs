@@ -1,0 +1,30 @@
+//! Logs on standard error, as text for people or JSON for machines.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Exit;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One readable line an event.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Starts logging for the whole process. Call once.
+///
+/// # Errors
+/// An [`Exit`] with code 64 if `filter` is none.
+pub fn init(filter: &str, format: Format) -> Result<(), Exit> {
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| Exit::usage(format!("--log {filter}: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        Format::Text => builder.with_target(false).init(),
+        Format::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
