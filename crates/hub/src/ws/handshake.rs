@@ -195,6 +195,11 @@ mod tests {
     }
 
     #[test]
+    fn section_11_3_5_one_version_only() {
+        assert_eq!(parse_with(("Sec-WebSocket-Version", "8")), Err(HandshakeError::WrongVersion));
+    }
+
+    #[test]
     fn rfc_45_offers_with_a_slash_are_split_by_commas() {
         let handshake =
             parse_with(("Sec-WebSocket-Protocol", "ZWS2.0/NULL,ZWS2.0 ,\ttrestle.v1.json,,")).unwrap();

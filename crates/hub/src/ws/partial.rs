@@ -126,14 +126,15 @@ impl Partial {
 
 impl Message {
     /// Checks what has arrived since the last check, so that bad text ends the connection at once and each byte is
-    /// looked at once (up to three of a cut character again).
+    /// looked at once (up to three of a cut character again). A character cut by the end of the message is left to the
+    /// check of the whole, which makes it a `&str`.
     fn check_utf8(&mut self) -> Result<(), ReadError> {
         if self.opcode != Opcode::Text || self.compressed {
             return Ok(());
         }
         match simdutf8::compat::from_utf8(&self.bytes[self.utf8_checked..]) {
             Ok(text) => self.utf8_checked += text.len(),
-            Err(error) if error.error_len().is_some() || self.complete => return Err(ReadError::InvalidUtf8),
+            Err(error) if error.error_len().is_some() => return Err(ReadError::InvalidUtf8),
             Err(cut) => self.utf8_checked += cut.valid_up_to(),
         }
         Ok(())

@@ -43,6 +43,7 @@ impl<'a> Incoming<'a> {
             Opcode::Text => {
                 Self::Text(simdutf8::basic::from_utf8(payload).map_err(|_| ReadError::InvalidUtf8)?)
             }
+            // Continuations are handed out under their message's opcode.
             Opcode::Binary | Opcode::Continuation => Self::Binary(payload),
             Opcode::Ping => Self::Ping(payload),
             Opcode::Pong => Self::Pong(payload),

@@ -119,6 +119,15 @@ fn section_5_5_1_frames_after_a_close_are_ignored() {
 }
 
 #[test]
+fn section_5_5_1_a_close_ends_an_unfinished_message_too() {
+    let mut reader = Reader::new(LIMIT, false);
+    assert_eq!(read(&mut reader, [&frame(Text, false, &[b'a'; 500])]), (vec![], None));
+    assert!(reader.held_bytes() >= 500);
+    read(&mut reader, [&frame(Close, true, b"")]);
+    assert_eq!(reader.held_bytes(), 0);
+}
+
+#[test]
 fn section_5_5_1_bad_close_frames() {
     for (body, error) in [
         (&b"\x03"[..], ReadError::CloseBodyTooShort),
