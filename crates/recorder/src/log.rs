@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use trestle_messages::Position;
+
 use crate::{Segment, SegmentBuilder};
 
 /// One writer appends, each reader follows with its own [`Cursor`]: the writer never waits, and a slow reader holds up
@@ -22,11 +24,29 @@ struct Ring {
     /// Messages ever appended.
     next_seq: u64,
     bytes: usize,
+    position: Option<Position>,
 }
 
 /// Where a reader stands: the number of the segment it reads next.
 #[derive(Debug, Clone)]
-pub struct Cursor(u64);
+pub struct Cursor {
+    segment: u64,
+    position: Option<Position>,
+}
+
+impl Cursor {
+    /// The position behind everything it has read; `None` before the first position is known.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+}
+
+impl Ring {
+    /// The number of the segment that comes next.
+    fn end(&self) -> u64 {
+        self.dropped + self.segments.len() as u64
+    }
+}
 
 /// The reader fell off the log: what it had not read is gone. It goes on at the oldest segment there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +77,7 @@ impl Log {
         let segment = batch.build(ring.next_seq);
         ring.next_seq += segment.len() as u64;
         ring.bytes += segment.cost_bytes();
+        ring.position = segment.last_position().or(ring.position);
         ring.segments.push_back(segment);
         while ring.bytes > self.bytes_max && ring.segments.len() > 1 {
             let oldest = ring.segments.pop_front().expect("there is more than one");
@@ -69,10 +90,16 @@ impl Log {
         drop(evicted);
     }
 
+    /// The sequence has come to `position` without a message here: where it stood at the start, or what was lost.
+    /// Appended messages carry their own.
+    pub fn advance(&self, position: Position) {
+        self.ring().position = Some(position);
+    }
+
     /// A cursor behind everything appended so far.
     pub fn cursor(&self) -> Cursor {
         let ring = self.ring();
-        Cursor(ring.dropped + ring.segments.len() as u64)
+        Cursor { segment: ring.end(), position: ring.position }
     }
 
     /// Adds all that `cursor` has not read to `out` and moves it to the end. After an [`Overrun`], too, `out` has all
@@ -154,13 +181,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_knows_the_position_behind_what_it_read() {
+        let log = Log::new(10_000);
+        let mut cursor = log.cursor();
+        assert_eq!(cursor.position(), None);
+        let at = |offset| Position { epoch: 3, offset };
+        log.advance(at(7));
+        assert_eq!(log.cursor().position(), Some(at(7)));
+        let mut batch = SegmentBuilder::default();
+        for offset in [8, 9, 0] {
+            batch.push([&b"a"[..]], Stamp { epoch: 3, offset, ..Stamp::default() });
+        }
+        log.append(&mut batch);
+        assert_eq!(cursor.position(), None, "not before it reads");
+        read(&log, &mut cursor);
+        assert_eq!(cursor.position(), Some(at(9)));
+    }
+
+    #[test]
     fn memory_stays_bounded_and_numbers_rise() {
         let log = Log::new(1_000);
         for n in 0..1_000 {
             append(&log, &[n]);
         }
         assert!(log.bytes() <= 1_000);
-        let mut late = Cursor(0);
+        let mut late = Cursor { segment: 0, position: None };
         let mut segments = Vec::new();
         assert!(log.read(&mut late, &mut segments).is_err());
         assert_eq!(segments.last().unwrap().message(0).seq(), 999);

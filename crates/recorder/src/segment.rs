@@ -68,6 +68,11 @@ impl Segment {
         (0..self.len()).map(|index| self.message(index))
     }
 
+    /// The position of its last recorded message.
+    pub fn last_position(&self) -> Option<Position> {
+        (0..self.len()).rev().find_map(|index| self.message(index).position())
+    }
+
     /// What it holds in memory, without encodings.
     pub fn cost_bytes(&self) -> usize {
         self.bytes.len() + self.records.len() * RECORD_OVERHEAD_BYTES
