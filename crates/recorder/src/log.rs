@@ -109,11 +109,11 @@ impl Log {
     /// [`Overrun`] if segments were dropped unread.
     pub fn read(&self, cursor: &mut Cursor, out: &mut Vec<Arc<Segment>>) -> Result<(), Overrun> {
         let ring = self.ring();
-        let missed = ring.dropped.saturating_sub(cursor.0);
-        let skip =
-            usize::try_from(cursor.0.saturating_sub(ring.dropped)).expect("a cursor is within the log");
+        let missed = ring.dropped.saturating_sub(cursor.segment);
+        let unread = cursor.segment.saturating_sub(ring.dropped);
+        let skip = usize::try_from(unread).expect("a cursor is within the log");
         out.extend(ring.segments.range(skip..).cloned());
-        *cursor = Cursor(ring.dropped + ring.segments.len() as u64);
+        *cursor = Cursor { segment: ring.end(), position: ring.position };
         if missed == 0 { Ok(()) } else { Err(Overrun { segments: missed }) }
     }
 
