@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(log.cursor().position(), Some(at(7)));
         let mut batch = SegmentBuilder::default();
         for offset in [8, 9, 0] {
-            batch.push([&b"a"[..]], Stamp { epoch: 3, offset, ..Stamp::default() });
+            batch.push([&[0; 8][..]], Stamp { epoch: 3, offset, ..Stamp::default() });
         }
         log.append(&mut batch);
         assert_eq!(cursor.position(), None, "not before it reads");
