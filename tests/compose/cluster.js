@@ -1,0 +1,129 @@
+/** The cluster of compose/compose.yaml under the project name in the environment, and what a test does with it. */
+
+import { execFile, spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const MAX_OUTPUT_BYTES = 64 << 20;
+/** Beyond this a publisher is stuck. */
+const PUBLISH_MS = 45_000;
+const run = promisify(execFile);
+
+/** The gauge of an edge's present connections of all protocols. */
+const SESSIONS = "trestle_edge_sessions";
+
+export class Cluster {
+  #environment;
+  /** What a browser connects to, e.g. `localhost:40123`. */
+  host;
+  ports;
+
+  /** Builds the images and starts everything; resolves once nginx has a ready edge behind it. */
+  static async start({ edges }) {
+    const [https, http, frontend, backend] = await freePorts(4);
+    const cluster = new Cluster({ https, http, frontend, backend });
+    await cluster.up("--build", "--scale", `edge=${edges}`);
+    return cluster;
+  }
+
+  constructor(ports) {
+    this.ports = ports;
+    this.host = `localhost:${ports.https}`;
+    this.#environment = {
+      ...process.env,
+      TRESTLE_HTTPS_PORT: `127.0.0.1:${ports.https}`,
+      TRESTLE_HTTP_PORT: `127.0.0.1:${ports.http}`,
+      TRESTLE_FRONTEND_PORT: `127.0.0.1:${ports.frontend}`,
+      TRESTLE_BACKEND_PORT: `127.0.0.1:${ports.backend}`,
+    };
+  }
+
+  /** Runs `docker compose` and gives its standard output; fails with all that it said. */
+  async compose(...args) {
+    return this.#run(["compose", "--progress", "quiet", ...args]);
+  }
+
+  async #run(args) {
+    try {
+      const { stdout } = await run("docker", args, { cwd: ROOT, env: this.#environment, maxBuffer: MAX_OUTPUT_BYTES });
+      return stdout;
+    } catch (error) {
+      throw new Error(`docker ${args.join(" ")}: ${error.stdout ?? ""}${error.stderr ?? error}`, { cause: error });
+    }
+  }
+
+  up(...args) {
+    return this.compose("up", "--detach", ...args);
+  }
+
+  /** What `docker inspect` says of each container, `init` with them. */
+  async containers(service) {
+    const ids = (await this.compose("ps", "--all", "--quiet", ...(service ? [service] : []))).split("\n").filter(Boolean);
+    return JSON.parse(await this.#run(["inspect", ...ids]));
+  }
+
+  /** The running edges' container ids. */
+  async edges() {
+    const edges = await this.containers("edge");
+    return edges.filter((edge) => edge.State.Running).map((edge) => edge.Id);
+  }
+
+  kill(id) {
+    return this.#run(["kill", id]);
+  }
+
+  /** SIGTERM, and SIGKILL after the grace period of compose.yaml. */
+  stop(id) {
+    return this.#run(["stop", id]);
+  }
+
+  /**
+   * Publishes lines as a user does: `docker compose run publisher --stdin`.
+   *
+   * @param {string} topic
+   * @param {string[]} lines
+   * @param {string[]} flags
+   */
+  async publish(topic, lines, ...flags) {
+    const args = ["compose", "--progress", "quiet", "run", "--rm", "-T", "publisher", "--stdin", "--topic", topic, ...flags];
+    const child = spawn("docker", args, { cwd: ROOT, env: this.#environment, stdio: "pipe", timeout: PUBLISH_MS });
+    let said = "";
+    child.stdout.on("data", (data) => (said += data));
+    child.stderr.on("data", (data) => (said += data));
+    child.stdin.end(lines.map((line) => `${line}\n`).join(""));
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    if (code !== 0) throw new Error(`publisher exited with ${code}: ${said}`);
+  }
+
+  /** Sum of a metric over its labels, read on the private port inside the container. */
+  async metric(id, name) {
+    const request = `exec 3<>/dev/tcp/127.0.0.1/9100; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3`;
+    const text = await this.#run(["exec", id, "bash", "-c", request]);
+    const values = text
+      .split("\n")
+      .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
+      .map((line) => Number(line.slice(line.lastIndexOf(" ") + 1)));
+    if (values.length === 0) throw new Error(`no metric ${name} in:\n${text}`);
+    return values.reduce((sum, value) => sum + value, 0);
+  }
+
+  /** Sessions by edge, container id to number. */
+  async sessions() {
+    const ids = await this.edges();
+    return new Map(await Promise.all(ids.map(async (id) => [id, await this.metric(id, SESSIONS)])));
+  }
+}
+
+/** Ports of the loopback address that were free a moment ago. */
+async function freePorts(count) {
+  const servers = await Promise.all(
+    Array.from({ length: count }, () => new Promise((resolve) => {
+      const server = createServer().listen(0, "127.0.0.1", () => resolve(server));
+    })),
+  );
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}

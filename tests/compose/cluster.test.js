@@ -1,0 +1,201 @@
+/** The cluster end to end: three edges, the original page, scaling, a killed edge and a clean end. Run by ./run. */
+
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { until } from "../browser/support/wait.js";
+import { ARTEFACTS, JsonClient, keep, listed, serveOriginalPage, startChromium } from "./clients.js";
+import { Cluster } from "./cluster.js";
+
+const MINUTE_MS = 60_000;
+const START_MS = 30 * MINUTE_MS; // with --from-source the images are compiled
+const EDGES = 3;
+
+const lines = (name, count) => Array.from({ length: count }, (_, index) => `${name} ${index + 1}`);
+
+let cluster;
+let browser;
+/** Tabs that run to the end of all tests. */
+let context;
+
+before(async () => {
+  cluster = await Cluster.start({ edges: EDGES });
+  browser = await startChromium();
+  context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1360, height: 900 } });
+}, { timeout: START_MS });
+
+after(async () => {
+  await browser?.close();
+  if (!cluster) return;
+  mkdirSync(ARTEFACTS, { recursive: true });
+  writeFileSync(`${ARTEFACTS}compose.log`, await cluster.compose("logs", "--no-color", "--timestamps"));
+}, { timeout: MINUTE_MS });
+
+test("nothing but nginx is published beyond loopback, and nothing runs as root", async () => {
+  const containers = await cluster.containers();
+  const services = containers.map((container) => container.Config.Labels["com.docker.compose.service"]).sort();
+  assert.deepEqual(services, [...Array(EDGES).fill("edge"), "forwarder", "init", "nginx", "publisher"]);
+  const published = containers.flatMap(({ Config, HostConfig }) =>
+    Object.entries(HostConfig.PortBindings ?? {}).map(([port]) => `${Config.Labels["com.docker.compose.service"]} ${port}`),
+  );
+  assert.deepEqual(published.sort(), ["forwarder 5555/tcp", "forwarder 5556/tcp", "nginx 443/tcp", "nginx 80/tcp"]);
+  for (const { Name, Config, HostConfig } of containers) {
+    assert.equal(Config.User, "10001:10001", Name);
+    assert.ok(HostConfig.ReadonlyRootfs, Name);
+    assert.deepEqual(HostConfig.CapDrop, ["ALL"], Name);
+  }
+});
+
+test("port 80 leads to the published https port", async () => {
+  const answer = await fetch(`http://localhost:${cluster.ports.http}/events?topic=jobs/`, { redirect: "manual" });
+  assert.equal(answer.status, 308);
+  assert.equal(answer.headers.get("location"), `https://${cluster.host}/events?topic=jobs/`);
+});
+
+test("the original page receives every message published after it opened", { timeout: MINUTE_MS }, async () => {
+  const site = await serveOriginalPage(cluster.host);
+  // As many as there are edges: the least connected edge comes next, so that each has one.
+  const pages = await Promise.all(Array.from({ length: EDGES }, () => context.newPage()));
+  try {
+    for (const page of pages) {
+      await page.goto(site.url);
+      await page.waitForFunction(() => document.title === "open");
+    }
+    assert.deepEqual([...(await cluster.sessions()).values()], Array(EDGES).fill(1));
+
+    const sent = lines("line", 2000);
+    await cluster.publish("jobs/42", sent, "--raw");
+    for (const page of pages) {
+      // The demo publisher's events arrive as well.
+      const received = async () => (await listed(page)).filter((text) => text.startsWith("line "));
+      await until("the last line", async () => (await received()).at(-1) === sent.at(-1));
+      assert.deepEqual(await received(), sent);
+    }
+  } finally {
+    for (const page of pages) await page.close();
+    site.close();
+  }
+});
+
+test("a trestle.v1.json client receives its topic, in order, with positions", { timeout: MINUTE_MS }, async () => {
+  const client = await JsonClient.connect(cluster.host);
+  try {
+    client.send({ id: 1, subscribe: { topics: ["jobs/7"] } });
+    const reply = await client.first("reply");
+    assert.equal(reply.id, 1);
+    assert.deepEqual(reply.subscribed.topics, ["jobs/7"]);
+
+    const sent = lines("step", 500);
+    await cluster.publish("jobs/7", sent, "--raw");
+    await until("the last step", () => client.events.at(-1)?.text === sent.at(-1));
+    assert.deepEqual(client.events.map((event) => event.text), sent);
+    assert.deepEqual([...new Set(client.events.map((event) => event.topic))], ["jobs/7"]);
+    const positions = new Set(client.events.map((event) => event.position));
+    assert.equal(positions.size, sent.length);
+  } finally {
+    client.close();
+  }
+});
+
+test("a publisher's typed lines reach the browser with what the envelope says", { timeout: MINUTE_MS }, async () => {
+  const client = await JsonClient.connect(cluster.host);
+  try {
+    client.send({ id: 1, subscribe: { topics: ["jobs/8"] } });
+    await client.first("reply");
+    await cluster.publish("jobs/8", ["hello"]);
+    const event = await client.first("event");
+    assert.equal(event.text, "hello");
+    assert.ok(event.id && event.source, JSON.stringify(event));
+  } finally {
+    client.close();
+  }
+});
+
+test("two more edges take new connections while nginx stays as it is", { timeout: 2 * MINUTE_MS }, async () => {
+  const nginx = async () => (await cluster.containers("nginx"))[0].State;
+  const before = await nginx();
+  const held = await Promise.all(Array.from({ length: EDGES * 2 }, () => JsonClient.connect(cluster.host)));
+  await cluster.up("--scale", "edge=5");
+  const scaled = Date.now();
+  const clients = [];
+  try {
+    // One at a time until each of the five has one: the new ones are the least connected.
+    await until("a session on each of five edges", async () => {
+      clients.push(await JsonClient.connect(cluster.host));
+      const sessions = await cluster.sessions();
+      return sessions.size === 5 && [...sessions.values()].every((count) => count > 0);
+    });
+    console.log(`# five edges had sessions ${Date.now() - scaled} ms after they were up`);
+    const { StartedAt, Pid } = await nginx();
+    assert.deepEqual({ StartedAt, Pid }, { StartedAt: before.StartedAt, Pid: before.Pid });
+    assert.deepEqual(held.flatMap((client) => client.messages.filter((message) => "closed" in message)), []);
+  } finally {
+    for (const client of [...held, ...clients]) client.close();
+  }
+});
+
+/** Opens the live page and says which edge has it. */
+async function openLivePage() {
+  await until("no session left", async () => [...(await cluster.sessions()).values()].every((count) => count === 0));
+  const page = await context.newPage();
+  await page.goto(`https://${cluster.host}/`);
+  await live(page);
+  return { page, edge: await holder() };
+}
+
+/** The container id of the edge with the only session. */
+async function holder() {
+  return until("one session", async () => {
+    const busy = [...(await cluster.sessions())].filter(([, count]) => count > 0);
+    return busy.length === 1 && busy[0][1] === 1 ? busy[0][0] : null;
+  });
+}
+
+/** Resolves once the page is connected and what it has received rises. */
+async function live(page) {
+  await page.locator("#state[data-state=open]").waitFor();
+  const received = () => page.locator("#received").textContent();
+  const before = await received();
+  await until("a further message on the page", async () => (await received()) !== before);
+}
+
+test("the live page comes back by itself on another edge when its own is killed", { timeout: 2 * MINUTE_MS }, async () => {
+  const { page, edge } = await openLivePage();
+  try {
+    const disconnected = page.locator("#state[data-state=waiting]").waitFor();
+    await cluster.kill(edge);
+    const killed = Date.now();
+    await disconnected;
+    await live(page);
+    console.log(`# the page was live again ${Date.now() - killed} ms after its edge was killed`);
+    assert.notEqual(await holder(), edge);
+    await keep(page, "compose-live-page");
+  } finally {
+    await page.close();
+    await cluster.up("--scale", "edge=5");
+  }
+});
+
+test("an edge that is stopped sends its page to another and exits with 0", { timeout: 2 * MINUTE_MS }, async () => {
+  const { page, edge } = await openLivePage();
+  try {
+    const started = Date.now();
+    await cluster.stop(edge);
+    console.log(`# the edge stopped in ${Date.now() - started} ms`);
+    await live(page);
+    assert.notEqual(await holder(), edge);
+    const stopped = (await cluster.containers("edge")).find(({ Id }) => Id === edge);
+    assert.equal(stopped.State.ExitCode, 0);
+  } finally {
+    await page.close();
+    await cluster.up("--scale", "edge=5");
+  }
+});
+
+test("every container ends cleanly within its grace period", { timeout: 2 * MINUTE_MS }, async () => {
+  const { page } = await openLivePage();
+  await cluster.compose("stop");
+  await page.close();
+  const ends = (await cluster.containers()).map(({ Name, State }) => [Name, State.Status, State.ExitCode]);
+  assert.deepEqual(ends, ends.map(([name]) => [name, "exited", 0]));
+});
