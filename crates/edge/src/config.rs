@@ -1,0 +1,307 @@
+//! The edge's flags: as typed ([`Config`]) and, checked against each other, as usable ([`Upstream`]).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Parser;
+use trestle_hub::limits::Limits;
+use trestle_process::config::Common;
+use trestle_process::exit::Exit;
+use trestle_process::zmq::Bounds;
+use trestle_recorder::{RecordRule, RecordRules, SplitRule};
+use warp::http::Uri;
+
+use crate::ingest::{Endpoint, Source};
+
+/// Serves browsers from a forwarder's link (--link), or directly from any ØMQ publisher (--source).
+#[derive(Debug, Clone, Parser)]
+#[command(name = "trestle-edge", version)]
+pub struct Config {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are the flags, and clap would show this as their help")]
+    pub common: Common,
+
+    /// Where browsers connect: the page, WebSockets, SSE. Loopback, because no token is asked for unless configured.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where the private gRPC service listens. Loopback: whoever reaches it controls the edge.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9092")]
+    pub control: SocketAddr,
+    /// Where /metrics, /healthz and /readyz are. Loopback, like all private ports.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9100")]
+    pub metrics: SocketAddr,
+
+    /// The forwarder's link, for example tcp://forwarder:5557. Its name is resolved anew at each reconnect.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub link: Option<Endpoint>,
+    /// The forwarder's gRPC service, for example http://forwarder:9091. Reserved for replays from the forwarder: it is
+    /// checked and not yet called.
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub recorder: Option<Uri>,
+    /// Without a forwarder: a publisher to connect to, for example tcp://zmq-pub:5556. An ALIAS gives a feed that has no
+    /// topics one. Repeatable.
+    #[arg(long, value_name = "[ALIAS=]ENDPOINT")]
+    pub source: Vec<Source>,
+    /// A single frame that begins with PREFIX is parted at DELIMITER into topic and body; escapes \n \t \r \0 \\ \xHH,
+    /// for example '=\x20'. The longest prefix wins. Only with --source. Repeatable.
+    #[arg(long, value_name = "PREFIX=DELIMITER")]
+    pub split: Vec<SplitRule>,
+    /// Number and keep topics that begin with PREFIX, for example jobs/=64MiB,10m. Default: every topic, 64 MiB and ten
+    /// minutes. Only with --source; on a link the forwarder decides. Repeatable.
+    #[arg(long, value_name = "PREFIX[=BYTES[,AGE]]")]
+    pub record: Vec<RecordRule>,
+    /// Number and keep nothing: plain best-effort ØMQ, fetched on demand. Only with --source.
+    #[arg(long)]
+    pub no_record: bool,
+    /// The file of the token that gRPC callers present; without it anybody who reaches the port is served.
+    #[arg(long, value_name = "FILE")]
+    pub link_token_file: Option<PathBuf>,
+
+    /// Threads that deliver, each with its own listener and connections. Default: one per core.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+    /// What the newest messages cost in memory before the oldest are dropped. Slow clients are fed from here, so that
+    /// they cost no queue of their own. 64 MiB is some seconds of the fastest feed.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub log_bytes_max: ByteSize,
+    /// Bytes that wait for a client that does not read: 4 MiB is some seconds of a busy feed. Beyond it the client's
+    /// policy decides: oldest messages dropped, or closed with 4008.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
+    pub outbox_bytes_max: ByteSize,
+    /// A WebSocket message from a client; commands are small. Beyond it: closed with 1009.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    pub message_bytes_max: ByteSize,
+    /// A ØMQ frame from upstream. Beyond it: that connection is cut, counted, logged and tried again. All frames of a
+    /// message together may have sixteen times as much; beyond that it is dropped and counted.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = frame_bytes)]
+    pub frame_bytes_max: ByteSize,
+    /// Messages that ØMQ queues from each upstream peer before the peer drops. 100,000: a second's stall at that rate.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(i32).range(1..))]
+    pub recv_hwm: i32,
+    /// Subscriptions of one client. 1,000: more than a page shows, few enough for any machine. Beyond it: an error reply.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    pub subscriptions_max: usize,
+
+    /// A silent client is pinged, and told its position, this often. 25 s: some mobile networks forget a connection
+    /// after 30 s.
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
+    pub ping_interval: Duration,
+    /// A client that says nothing, not even a pong, for this long is gone. 60 s: two pings may be lost.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub half_open_timeout: Duration,
+    /// A connection has this long to finish its HTTP request. 10 s: slow phones do, idle attackers do not.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub handshake_timeout: Duration,
+    /// After SIGTERM clients are asked to leave over this time, then cut. 30 s: spreads their reconnects; a container
+    /// needs a longer grace period.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub drain_timeout: Duration,
+    /// A topic that no client wants any more is still fetched for this long, so that a reloaded page does not travel to
+    /// the publisher and back.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub interest_linger: Duration,
+}
+
+/// Where messages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upstream {
+    /// A forwarder: it stamps, and says what is recorded.
+    Link(Endpoint),
+    /// Publishers, directly: the edge stamps.
+    Sources {
+        /// At least one.
+        sources: Vec<Source>,
+        /// Part topic and body of single frames.
+        splits: Vec<SplitRule>,
+        /// What is numbered and kept.
+        rules: RecordRules,
+    },
+}
+
+impl Default for Config {
+    /// No flag given; no upstream, so not yet usable.
+    fn default() -> Self {
+        Self::parse_from(["trestle-edge"])
+    }
+}
+
+impl Config {
+    /// The upstream that the flags name.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 that names the flags at fault.
+    pub fn upstream(&self) -> Result<Upstream, Exit> {
+        match (&self.link, &self.source[..]) {
+            (None, []) => Err(Exit::usage(
+                "no upstream: give --link ENDPOINT (a forwarder) or --source ENDPOINT (a publisher)",
+            )),
+            (Some(_), [_, ..]) => Err(Exit::usage("--link and --source exclude each other")),
+            (Some(link), []) => match self.only_with_source() {
+                Some(flag) => Err(Exit::usage(format!(
+                    "{flag} cannot be used with --link: give it to the forwarder, or use --source"
+                ))),
+                None => Ok(Upstream::Link(link.clone())),
+            },
+            (None, sources) => Ok(Upstream::Sources {
+                sources: sources.to_vec(),
+                splits: self.split.clone(),
+                rules: self.rules()?,
+            }),
+        }
+    }
+
+    fn only_with_source(&self) -> Option<&'static str> {
+        let given = [
+            ("--record", !self.record.is_empty()),
+            ("--no-record", self.no_record),
+            ("--split", !self.split.is_empty()),
+        ];
+        given.into_iter().find_map(|(flag, given)| given.then_some(flag))
+    }
+
+    fn rules(&self) -> Result<RecordRules, Exit> {
+        match (self.no_record, &self.record[..]) {
+            (true, [_, ..]) => Err(Exit::usage("--record and --no-record exclude each other")),
+            (true, []) => Ok(RecordRules::nothing()),
+            (false, []) => Ok(RecordRules::everything()),
+            (false, rules) => Ok(rules.iter().cloned().collect()),
+        }
+    }
+
+    /// The bounds of each session.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            outbox_bytes_max: bytes(self.outbox_bytes_max),
+            message_bytes_max: bytes(self.message_bytes_max),
+            subscriptions_max: self.subscriptions_max,
+            ping_interval: self.ping_interval,
+            half_open_timeout: self.half_open_timeout,
+            ..Limits::default()
+        }
+    }
+
+    /// The bounds of each ØMQ socket.
+    pub fn bounds(&self) -> Bounds {
+        let frame_bytes_max = i64::try_from(self.frame_bytes_max.as_u64()).unwrap_or(i64::MAX);
+        Bounds { frame_bytes_max, recv_hwm: self.recv_hwm, ..Bounds::default() }
+    }
+
+    /// The bound of the log in bytes.
+    pub fn log_bytes_max(&self) -> usize {
+        bytes(self.log_bytes_max)
+    }
+
+    /// How many shards run.
+    pub fn shards(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.shards.map_or_else(cores, usize::from)
+    }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// A segment of the log, and so a message, stays below 4 GiB: sixteen frames of at most 128 MiB do.
+fn frame_bytes(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    let allowed = ByteSize::b(1)..=ByteSize::mib(128);
+    if allowed.contains(&size) { Ok(size) } else { Err("must be between 1 byte and 128MiB".to_owned()) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be more than 0".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write for example 500ms, 30s or 2m")),
+    }
+}
+
+fn http_url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    let known = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+    if known { Ok(url) } else { Err("write a URL, for example http://forwarder:9091".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn parse(args: &str) -> Result<Config, String> {
+        let args = std::iter::once("trestle-edge").chain(args.split_whitespace());
+        trestle_process::config::parse(args, &HashMap::new()).map_err(|error| error.to_string())
+    }
+
+    fn upstream(args: &str) -> Result<Upstream, String> {
+        parse(args)?.upstream().map_err(|exit| {
+            assert_eq!(exit.code, trestle_process::exit::USAGE);
+            exit.reason
+        })
+    }
+
+    #[test]
+    fn an_upstream_is_a_link_or_sources_and_not_both() {
+        let link = upstream("--link tcp://forwarder:5557 --recorder http://forwarder:9091").unwrap();
+        assert_eq!(link, Upstream::Link("tcp://forwarder:5557".parse().unwrap()));
+
+        let sources = upstream("--source tcp://a:1 --source eddn=tcp://b:2 --split =\\x20").unwrap();
+        let Upstream::Sources { sources, splits, rules } = sources else { panic!("{sources:?}") };
+        assert_eq!((sources.len(), splits.len(), rules), (2, 1, RecordRules::everything()));
+
+        for (args, named) in [
+            ("", &["--link", "--source"][..]),
+            ("--link tcp://a:1 --source tcp://b:2", &["--link", "--source"]),
+            ("--link tcp://a:1 --no-record", &["--link", "--no-record"]),
+            ("--link tcp://a:1 --record jobs/", &["--link", "--record"]),
+            ("--link tcp://a:1 --split =x", &["--link", "--split"]),
+            ("--source tcp://a:1 --record jobs/ --no-record", &["--record", "--no-record"]),
+        ] {
+            let reason = upstream(args).unwrap_err();
+            assert!(named.iter().all(|flag| reason.contains(flag)), "{args}: {reason}");
+        }
+    }
+
+    #[test]
+    fn record_rules_come_from_the_flags() {
+        let rules = |args: &str| match upstream(&format!("--source tcp://a:1 {args}")).unwrap() {
+            Upstream::Sources { rules, .. } => rules,
+            Upstream::Link(link) => panic!("{link}"),
+        };
+        assert_eq!(rules("--no-record"), RecordRules::nothing());
+        let some = rules("--record jobs/=1MiB,5m --record chat/");
+        assert!(some.is_recorded(b"jobs/1") && some.is_recorded(b"chat/") && !some.is_recorded(b"x"));
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_sessions_and_sockets() {
+        let config = Config::default();
+        assert_eq!(config.limits(), Limits::default());
+        assert_eq!(config.bounds(), Bounds::default());
+        assert!(config.shards() >= 1);
+    }
+
+    #[test]
+    fn bad_values_name_their_flag() {
+        for args in [
+            "--listen 8080",
+            "--link forwarder:5557",
+            "--recorder forwarder",
+            "--source =tcp://a:1",
+            "--shards 0",
+            "--ping-interval 0s",
+            "--drain-timeout soon",
+            "--outbox-bytes-max big",
+            "--frame-bytes-max 1GiB",
+            "--recv-hwm 0",
+            "--split x",
+        ] {
+            let flag = args.split(' ').next().unwrap();
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(flag), "{args}: {error}");
+        }
+    }
+}

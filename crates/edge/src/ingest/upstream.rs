@@ -1,0 +1,62 @@
+//! What the ingest thread tells the rest of the process about its upstream.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::tally::Tally;
+
+/// State and counters of the upstream; the ingest thread writes, metrics, readiness and control read.
+#[derive(Debug, Default)]
+pub struct Upstream {
+    ready: AtomicBool,
+    stale: AtomicBool,
+    /// The epoch followed; 0 before the first.
+    pub epoch: Tally,
+    /// The newest offset of that epoch.
+    pub head: Tally,
+    /// Messages appended to the log.
+    pub messages: Tally,
+    /// Bytes of their frames.
+    pub bytes: Tally,
+    /// Messages that never came: gaps in the offsets of the link.
+    pub missing: Tally,
+    /// How many gaps there were.
+    pub holes: Tally,
+    /// Messages dropped because they had no stamp or another than a forwarder makes.
+    pub malformed: Tally,
+    /// Messages dropped because all their frames together were too large.
+    pub too_large: Tally,
+    /// Messages dropped because their topic is reserved.
+    pub reserved: Tally,
+    /// Times that the sequence went on in another epoch.
+    pub epoch_changes: Tally,
+    /// Connections that stood, the first of each endpoint included.
+    pub connects: Tally,
+    /// Connections that ended or failed.
+    pub disconnects: Tally,
+    /// Of those, the ones that we cut: a frame over the limit, or no ØMQ.
+    pub cuts: Tally,
+    /// Connections that stand now.
+    pub standing: Tally,
+    /// Prefixes subscribed upward now.
+    pub prefixes: Tally,
+}
+
+impl Upstream {
+    /// Whether the edge can serve browsers. Latched: at the first beat of a link, at once on sources.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether the upstream is silent: three beats of the link missed, or no source connected. What there is is served on.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_stale(&self, stale: bool) {
+        self.stale.store(stale, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,291 @@
+//! What `/metrics` shows of the edge.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use trestle_hub::protocol::Protocol;
+use trestle_hub::ws::CloseCode;
+use trestle_recorder::Log;
+
+use crate::ingest::Upstream;
+use crate::tally::Tally;
+
+/// Why a request for a WebSocket got none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No subprotocol that we speak was offered.
+    Subprotocol,
+    /// A `Sec-WebSocket-Version` other than 13.
+    Version,
+    /// Another header of the handshake is missing or wrong.
+    Malformed,
+    /// A topic in the URL that nobody may subscribe to.
+    Topic,
+    /// The edge is not ready, or drains.
+    NotReady,
+    /// The request was not finished in time.
+    Timeout,
+}
+
+/// Why messages that a session wanted were not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropCause {
+    /// The client did not read fast enough and its bound was hit.
+    SlowConsumer,
+    /// The shard fell off the log.
+    ShardOverrun,
+}
+
+/// A closed set of label values, one number each.
+pub trait Label: Copy + PartialEq + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+    /// As the label shows it.
+    fn text(self) -> String;
+}
+
+impl Label for Refusal {
+    const ALL: &'static [Self] =
+        &[Self::Subprotocol, Self::Version, Self::Malformed, Self::Topic, Self::NotReady, Self::Timeout];
+
+    fn text(self) -> String {
+        match self {
+            Self::Subprotocol => "subprotocol",
+            Self::Version => "version",
+            Self::Malformed => "malformed",
+            Self::Topic => "topic",
+            Self::NotReady => "not_ready",
+            Self::Timeout => "timeout",
+        }
+        .to_owned()
+    }
+}
+
+impl Label for DropCause {
+    const ALL: &'static [Self] = &[Self::SlowConsumer, Self::ShardOverrun];
+
+    fn text(self) -> String {
+        match self {
+            Self::SlowConsumer => "slow_consumer",
+            Self::ShardOverrun => "shard_overrun",
+        }
+        .to_owned()
+    }
+}
+
+impl Label for Protocol {
+    const ALL: &'static [Self] = &Protocol::ALL;
+
+    fn text(self) -> String {
+        self.name().to_owned()
+    }
+}
+
+/// `None`: the connection broke without a close frame, which RFC 6455 §7.1.5 calls 1006.
+impl Label for Option<CloseCode> {
+    const ALL: &'static [Self] = &close_codes();
+
+    fn text(self) -> String {
+        self.map_or(1006, CloseCode::value).to_string()
+    }
+}
+
+const fn close_codes() -> [Option<CloseCode>; CloseCode::ALL.len() + 1] {
+    let mut codes = [None; CloseCode::ALL.len() + 1];
+    let mut i = 0;
+    while i < CloseCode::ALL.len() {
+        codes[i + 1] = Some(CloseCode::ALL[i]);
+        i += 1;
+    }
+    codes
+}
+
+/// A number for each value of a label.
+#[derive(Debug)]
+pub struct Tallies<L: Label> {
+    tallies: Box<[(L, Tally)]>,
+}
+
+impl<L: Label> Default for Tallies<L> {
+    fn default() -> Self {
+        Self { tallies: L::ALL.iter().map(|label| (*label, Tally::default())).collect() }
+    }
+}
+
+impl<L: Label> Tallies<L> {
+    /// The number of `label`.
+    pub fn of(&self, label: L) -> &Tally {
+        let found = self.tallies.iter().find(|(other, _)| *other == label);
+        &found.expect("ALL lists every value").1
+    }
+
+    /// All numbers together.
+    pub fn sum(&self) -> u64 {
+        self.tallies.iter().map(|(_, tally)| tally.value()).sum()
+    }
+}
+
+/// A shard's numbers. The shard alone writes them, wherever it has them anyway; `/metrics` reads.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    /// WebSockets open now.
+    pub connections: Tallies<Protocol>,
+    /// Subscriptions of all sessions now.
+    pub subscriptions: Tally,
+    /// Bytes that wait in outboxes now.
+    pub outbox_bytes: Tally,
+    /// Messages from clients.
+    pub received_messages: Tally,
+    /// Bytes from clients after the upgrade.
+    pub received_bytes: Tally,
+    /// Messages given to sockets, one for each client that got it.
+    pub deliveries: Tallies<Protocol>,
+    /// Bytes written to sockets after the upgrade.
+    pub sent_bytes: Tally,
+    /// System calls that wrote them.
+    pub writes: Tally,
+    /// Messages that sessions wanted and did not get.
+    pub drops: Tallies<DropCause>,
+    /// Requests for a WebSocket that got none.
+    pub refusals: Tallies<Refusal>,
+    /// WebSockets that ended, by the close code that the edge sent or answered.
+    pub closed: Tallies<Option<CloseCode>>,
+}
+
+/// A registry that reads everything anew at each scrape.
+pub fn registry(shards: Vec<Arc<ShardMetrics>>, upstream: Arc<Upstream>, log: Arc<Log>) -> Registry {
+    let mut registry = Registry::with_prefix("trestle_edge");
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The running build", build);
+    registry.register_collector(Box::new(Edge { shards, upstream, log }));
+    registry
+}
+
+#[derive(Debug)]
+struct Edge {
+    shards: Vec<Arc<ShardMetrics>>,
+    upstream: Arc<Upstream>,
+    log: Arc<Log>,
+}
+
+impl Collector for Edge {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut page = Page(encoder);
+        self.sessions(&mut page)?;
+        self.deliveries(&mut page)?;
+        self.upstream(&mut page)
+    }
+}
+
+impl Edge {
+    fn sum(&self, of: impl Fn(&ShardMetrics) -> &Tally) -> u64 {
+        self.shards.iter().map(|shard| of(shard).value()).sum()
+    }
+
+    fn sums<L: Label>(&self, name: &str, of: impl Fn(&ShardMetrics) -> &Tallies<L>) -> Vec<(Labels, u64)> {
+        let sum = |label: L| self.shards.iter().map(|shard| of(shard).of(label).value()).sum();
+        L::ALL.iter().map(|label| (vec![(name.to_owned(), label.text())], sum(*label))).collect()
+    }
+
+    fn sessions(&self, page: &mut Page<'_>) -> fmt::Result {
+        let connections = self.sums("protocol", |shard| &shard.connections);
+        page.gauges("connections", "WebSockets open now", &connections)?;
+        let subscriptions = self.sum(|shard| &shard.subscriptions);
+        page.gauge("subscriptions", "Subscriptions of all sessions now", subscriptions)?;
+        let refusals = self.sums("cause", |shard| &shard.refusals);
+        page.counters("handshake_refusals", "Requests for a WebSocket that got none", &refusals)?;
+        let closed = self.sums("code", |shard| &shard.closed);
+        page.counters("sessions_closed", "WebSockets that ended; 1006 is a connection that broke", &closed)
+    }
+
+    fn deliveries(&self, page: &mut Page<'_>) -> fmt::Result {
+        let received = self.sum(|shard| &shard.received_messages);
+        page.counter("received_messages", "Messages from clients", received)?;
+        let bytes = self.sum(|shard| &shard.received_bytes);
+        page.counter("received_bytes", "Bytes from clients after the upgrade", bytes)?;
+        let deliveries = self.sums("protocol", |shard| &shard.deliveries);
+        page.counters("deliveries", "Messages given to clients' sockets, once for each client", &deliveries)?;
+        let bytes = self.sum(|shard| &shard.sent_bytes);
+        page.counter("sent_bytes", "Bytes written to clients after the upgrade", bytes)?;
+        page.counter("socket_writes", "System calls that wrote them", self.sum(|shard| &shard.writes))?;
+        let waiting = self.sum(|shard| &shard.outbox_bytes);
+        page.gauge("outbox_bytes", "Bytes that wait for clients now", waiting)?;
+        page.gauge("log_bytes", "Memory that the newest messages take", self.log.bytes() as u64)?;
+        page.counters(
+            "dropped_messages",
+            "Messages that were wanted and not delivered, by where and why: on the link once for all clients, at the \
+             session once for each",
+            &self.drops(),
+        )
+    }
+
+    fn drops(&self) -> Vec<(Labels, u64)> {
+        let upstream = &self.upstream;
+        let at = |hop: &str, cause: &str| vec![("hop".into(), hop.into()), ("cause".into(), cause.into())];
+        let mut drops = vec![
+            (at("link", "hole"), upstream.missing.value()),
+            (at("ingest", "malformed"), upstream.malformed.value()),
+            (at("ingest", "too_large"), upstream.too_large.value()),
+            (at("ingest", "reserved"), upstream.reserved.value()),
+        ];
+        for cause in DropCause::ALL {
+            let sum = self.shards.iter().map(|shard| shard.drops.of(*cause).value()).sum();
+            drops.push((at("session", &cause.text()), sum));
+        }
+        drops
+    }
+
+    fn upstream(&self, page: &mut Page<'_>) -> fmt::Result {
+        let upstream = &self.upstream;
+        page.gauge("upstream_ready", "1 once the upstream has been followed", upstream.is_ready().into())?;
+        page.gauge("upstream_stale", "1 while the upstream is silent", upstream.is_stale().into())?;
+        page.gauge("upstream_connections", "Upstream connections now", upstream.standing.value())?;
+        page.gauge("upstream_prefixes", "Prefixes subscribed upward now", upstream.prefixes.value())?;
+        page.gauge("upstream_head", "The newest offset followed", upstream.head.value())?;
+        page.counter("upstream_messages", "Messages taken in", upstream.messages.value())?;
+        page.counter("upstream_bytes", "Bytes of their frames", upstream.bytes.value())?;
+        page.counter("upstream_holes", "Gaps in the link's offsets", upstream.holes.value())?;
+        page.counter("upstream_epoch_changes", "Changes of epoch", upstream.epoch_changes.value())?;
+        page.counter("upstream_connects", "Upstream connections made", upstream.connects.value())?;
+        page.counter("upstream_disconnects", "Upstream connections lost", upstream.disconnects.value())?;
+        page.counter("upstream_cuts", "Upstream connections cut for what they sent", upstream.cuts.value())
+    }
+}
+
+type Labels = Vec<(String, String)>;
+
+/// Writes metrics one after the other.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, values: &[(Labels, u64)]) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        values
+            .iter()
+            .try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
+    }
+
+    fn counters(&mut self, name: &str, help: &str, values: &[(Labels, u64)]) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        values
+            .iter()
+            .try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
+    }
+}
