@@ -1,2 +1,25 @@
-//! stub
+//! The edge's pure core: who wants what, what each session says and hears, in bytes.
+//!
+//! No socket, no runtime, no clock: [`Hub`] takes messages from the log, bytes from clients and `now`, and gives back
+//! bytes to write. Read [`Hub`] first, then [`Trie`] (who matches) and [`encode`] (what a message looks like).
+//! The edge owns one hub for each of its shards.
+
+#![forbid(unsafe_code)]
+
+pub mod encode;
+mod error_code;
+mod hub;
+mod limits;
+mod outbox;
+mod protocol;
+mod session;
+mod trie;
+mod turn;
+pub mod wheel;
 pub mod ws;
+
+pub use error_code::ErrorCode;
+pub use hub::{Counts, Hub, InterestChange, SessionId, Visit};
+pub use limits::Limits;
+pub use protocol::Protocol;
+pub use trie::{EntryId, Subscriber, Trie};

@@ -1,0 +1,186 @@
+//! What a client says, and what that does.
+
+use super::{Hub, SessionId};
+use crate::ErrorCode;
+use crate::encode::{
+    self, CaughtUp, Command, CommandError, CommandKind, Outcome, Policy, Recorded, Recovery, Reply,
+    ServerMessage, Since, Subscribe, Subscribed, Unrecovered, Unsubscribe, Unsubscribed,
+};
+use crate::protocol::Protocol;
+use crate::session::Phase;
+use crate::ws::{CloseCode, Incoming, Opcode, Reader, close_echo, server_frame};
+
+/// So many messages in a row that are no JSON at all, and the client speaks another protocol: closed with 4500.
+const UNPARSED_MAX: u8 = 3;
+
+impl Hub {
+    /// Bytes that the client of `id` sent, in order. They are unmasked in place.
+    pub fn receive(&mut self, id: SessionId, bytes: &mut [u8]) {
+        let now = self.now;
+        let session = &mut self.sessions[id as usize];
+        session.heard = now;
+        // Lent out while what it hands out changes the rest of the session.
+        let mut reader = std::mem::replace(&mut session.reader, Reader::new(0, false));
+        let mut input = bytes;
+        loop {
+            match reader.next(&mut input) {
+                Ok(Some(incoming)) => self.hear(id, incoming),
+                Ok(None) => break,
+                Err(error) => {
+                    self.counts.closed_protocol += 1;
+                    self.begin_close(id, error.close_code());
+                    break;
+                }
+            }
+        }
+        self.sessions[id as usize].reader = reader;
+    }
+
+    fn hear(&mut self, id: SessionId, incoming: Incoming<'_>) {
+        let session = &mut self.sessions[id as usize];
+        let is_open = session.phase == Phase::Open;
+        match incoming {
+            Incoming::Close { code, .. } => {
+                if is_open {
+                    self.unsubscribe_all(id);
+                    self.sessions[id as usize].reply(close_echo(code));
+                }
+                self.sessions[id as usize].phase = Phase::Ending;
+                self.mark_dirty(id);
+            }
+            // Behind our own Close frame nothing is answered (RFC 6455 §5.5.1).
+            _ if !is_open => {}
+            Incoming::Ping(payload) => {
+                session.reply(server_frame(Opcode::Pong, payload));
+                self.mark_dirty(id);
+            }
+            Incoming::Pong(_) => {}
+            // The original page says nothing; what it might say concerns nobody.
+            _ if session.protocol == Protocol::RustWebsocket => {}
+            Incoming::Text(text) => match encode::parse(text) {
+                Ok(command) => {
+                    session.unparsed = 0;
+                    self.obey(id, &command);
+                }
+                Err(error) => self.refuse(id, &error),
+            },
+            Incoming::Binary(_) | Incoming::Compressed { .. } => {
+                let reason = "commands are text frames".to_owned();
+                self.refuse(
+                    id,
+                    &CommandError { id: None, code: ErrorCode::BadRequest, reason, not_json: true },
+                );
+            }
+        }
+    }
+
+    fn refuse(&mut self, id: SessionId, error: &CommandError) {
+        self.counts.commands_refused += 1;
+        self.reply(id, &error.reply());
+        let session = &mut self.sessions[id as usize];
+        session.unparsed = if error.not_json { session.unparsed + 1 } else { 0 };
+        if session.unparsed >= UNPARSED_MAX {
+            self.counts.closed_protocol += 1;
+            self.begin_close(id, CloseCode::BadRequest);
+        }
+    }
+
+    fn obey(&mut self, id: SessionId, command: &Command) {
+        let refused =
+            |code, reason: String| CommandError { id: Some(command.id), code, reason, not_json: false };
+        let done = match &command.kind {
+            CommandKind::Subscribe(subscribe) => self.obey_subscribe(id, command.id, subscribe),
+            CommandKind::Unsubscribe(unsubscribe) => {
+                self.obey_unsubscribe(id, command.id, unsubscribe);
+                Ok(())
+            }
+            CommandKind::Publish => Err((ErrorCode::Forbidden, "publishing is not allowed here".to_owned())),
+            CommandKind::Authenticate => Err((ErrorCode::Unavailable, "no tokens are used here".to_owned())),
+        };
+        if let Err((code, reason)) = done {
+            self.refuse(id, &refused(code, reason));
+        }
+    }
+
+    fn obey_subscribe(
+        &mut self,
+        id: SessionId,
+        command: u64,
+        wanted: &Subscribe,
+    ) -> Result<(), (ErrorCode, String)> {
+        if wanted.policy != Policy::Disconnect || wanted.interval_min.is_some() {
+            let reason = "only the policy `disconnect` without `max_hz` is available in this release";
+            return Err((ErrorCode::Unavailable, reason.to_owned()));
+        }
+        let session = &self.sessions[id as usize];
+        let new = wanted.topics.iter().filter(|topic| session.find(topic, wanted.exact).is_none()).count();
+        let max = self.limits.subscriptions_max;
+        if session.subscriptions.len() + new > max {
+            return Err((
+                ErrorCode::TooManySubscriptions,
+                format!("a connection holds at most {max} subscriptions"),
+            ));
+        }
+        for topic in &wanted.topics {
+            self.subscribe(id, topic, wanted.exact);
+        }
+        let topics = wanted.topics.iter().map(Vec::as_slice).collect();
+        let recorded = self.recorded(wanted);
+        let subscribed = Subscribed {
+            topics,
+            position: self.position,
+            recorded,
+            recovery: self.recovery(wanted, recorded),
+        };
+        self.reply(
+            id,
+            &ServerMessage::Reply(Reply { id: Some(command), outcome: Outcome::Subscribed(subscribed) }),
+        );
+        let caught_up = CaughtUp { id: command, position: self.position, replayed: 0 };
+        self.reply(id, &ServerMessage::CaughtUp(caught_up));
+        Ok(())
+    }
+
+    fn obey_unsubscribe(&mut self, id: SessionId, command: u64, unwanted: &Unsubscribe) {
+        for topic in &unwanted.topics {
+            let session = &mut self.sessions[id as usize];
+            if let Some(held) = session.find(topic, unwanted.exact) {
+                let subscription = session.subscriptions.swap_remove(held);
+                self.drop_subscription(subscription);
+            }
+        }
+        let topics = unwanted.topics.iter().map(Vec::as_slice).collect();
+        let outcome = Outcome::Unsubscribed(Unsubscribed { topics });
+        self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));
+    }
+
+    /// How much of what `wanted` matches upstream records.
+    fn recorded(&self, wanted: &Subscribe) -> Recorded {
+        let all = wanted.topics.iter().all(|topic| self.rules.covers(topic));
+        let some = wanted.topics.iter().any(|topic| {
+            let inside = |prefix: &[u8]| !wanted.exact && prefix.starts_with(topic);
+            self.rules.covers(topic) || self.rules.iter().any(|rule| inside(&rule.prefix))
+        });
+        match (all, some) {
+            (true, _) => Recorded::All,
+            (false, true) => Recorded::Some,
+            (false, false) => Recorded::None,
+        }
+    }
+
+    /// A client that asks for what it missed is told that nothing is kept, unless it missed nothing.
+    fn recovery(&self, wanted: &Subscribe, recorded: Recorded) -> Option<Recovery> {
+        let failed = |reason| Some(Recovery::Failed(reason));
+        match (wanted.since?, self.position) {
+            _ if recorded == Recorded::None => failed(Unrecovered::NotRecorded),
+            (Since::Position(since), Some(position)) if since == position => Some(Recovery::Recovered),
+            (Since::Position(since), Some(position)) if since.epoch != position.epoch => {
+                failed(Unrecovered::EpochChanged)
+            }
+            (Since::Position(since), Some(position)) if since.offset < position.offset => {
+                failed(Unrecovered::HistoryTruncated)
+            }
+            _ => failed(Unrecovered::UnknownPosition),
+        }
+    }
+}

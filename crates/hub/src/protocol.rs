@@ -1,0 +1,53 @@
+//! The WebSocket subprotocols we speak, and which of those offered is taken.
+
+use crate::encode::Format;
+
+/// A subprotocol of this edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `rust-websocket`: the original bridge's page, a passive listener to bare bodies.
+    RustWebsocket,
+    /// `trestle.v1.json`: commands and events as JSON, one object a text frame.
+    Json,
+}
+
+impl Protocol {
+    /// All of them, the best first.
+    pub const ALL: [Self; 2] = [Self::Json, Self::RustWebsocket];
+
+    /// Its name in `Sec-WebSocket-Protocol`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RustWebsocket => "rust-websocket",
+            Self::Json => "trestle.v1.json",
+        }
+    }
+
+    /// The client's first choice that we speak (RFC 6455 §4.2.2: its list is in order of preference).
+    pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        offered.into_iter().find_map(|name| Self::ALL.into_iter().find(|protocol| protocol.name() == name))
+    }
+
+    /// How its events are encoded.
+    pub(crate) const fn format(self) -> Format {
+        match self {
+            Self::RustWebsocket => Format::Raw,
+            Self::Json => Format::Json,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_first_known_choice_is_taken() {
+        assert_eq!(
+            Protocol::choose(["mqtt", "rust-websocket", "trestle.v1.json"]),
+            Some(Protocol::RustWebsocket)
+        );
+        assert_eq!(Protocol::choose(["ZWS2.0/NULL"]), None);
+        assert_eq!(Protocol::choose([]), None);
+    }
+}
