@@ -11,9 +11,6 @@ const MAX_OUTPUT_BYTES = 64 << 20;
 const PUBLISH_MS = 45_000;
 const run = promisify(execFile);
 
-/** The gauge of an edge's present connections of all protocols. */
-const SESSIONS = "trestle_edge_sessions";
-
 export class Cluster {
   #environment;
   /** What a browser connects to, e.g. `localhost:40123`. */
@@ -109,10 +106,10 @@ export class Cluster {
     return values.reduce((sum, value) => sum + value, 0);
   }
 
-  /** Sessions by edge, container id to number. */
-  async sessions() {
+  /** Open WebSockets by edge, container id to number. */
+  async connections() {
     const ids = await this.edges();
-    return new Map(await Promise.all(ids.map(async (id) => [id, await this.metric(id, SESSIONS)])));
+    return new Map(await Promise.all(ids.map(async (id) => [id, await this.metric(id, "trestle_edge_connections")])));
   }
 }
 

@@ -61,7 +61,7 @@ test("the original page receives every message published after it opened", { tim
       await page.goto(site.url);
       await page.waitForFunction(() => document.title === "open");
     }
-    assert.deepEqual([...(await cluster.sessions()).values()], Array(EDGES).fill(1));
+    assert.deepEqual([...(await cluster.connections()).values()], Array(EDGES).fill(1));
 
     const sent = lines("line", 2000);
     await cluster.publish("jobs/42", sent, "--raw");
@@ -120,12 +120,12 @@ test("two more edges take new connections while nginx stays as it is", { timeout
   const clients = [];
   try {
     // One at a time until each of the five has one: the new ones are the least connected.
-    await until("a session on each of five edges", async () => {
+    await until("a connection to each of five edges", async () => {
       clients.push(await JsonClient.connect(cluster.host));
-      const sessions = await cluster.sessions();
-      return sessions.size === 5 && [...sessions.values()].every((count) => count > 0);
+      const connections = await cluster.connections();
+      return connections.size === 5 && [...connections.values()].every((count) => count > 0);
     });
-    console.log(`# five edges had sessions ${Date.now() - scaled} ms after they were up`);
+    console.log(`# five edges had connections ${Date.now() - scaled} ms after they were up`);
     const { StartedAt, Pid } = await nginx();
     assert.deepEqual({ StartedAt, Pid }, { StartedAt: before.StartedAt, Pid: before.Pid });
     assert.deepEqual(held.flatMap((client) => client.messages.filter((message) => "closed" in message)), []);
@@ -136,17 +136,17 @@ test("two more edges take new connections while nginx stays as it is", { timeout
 
 /** Opens the live page and says which edge has it. */
 async function openLivePage() {
-  await until("no session left", async () => [...(await cluster.sessions()).values()].every((count) => count === 0));
+  await until("no connection left", async () => [...(await cluster.connections()).values()].every((count) => count === 0));
   const page = await context.newPage();
   await page.goto(`https://${cluster.host}/`);
   await live(page);
   return { page, edge: await holder() };
 }
 
-/** The container id of the edge with the only session. */
+/** The container id of the edge with the only connection. */
 async function holder() {
-  return until("one session", async () => {
-    const busy = [...(await cluster.sessions())].filter(([, count]) => count > 0);
+  return until("one connection", async () => {
+    const busy = [...(await cluster.connections())].filter(([, count]) => count > 0);
     return busy.length === 1 && busy[0][1] === 1 ? busy[0][0] : null;
   });
 }
