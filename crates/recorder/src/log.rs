@@ -31,6 +31,7 @@ struct Ring {
 #[derive(Debug, Clone)]
 pub struct Cursor {
     segment: u64,
+    next_seq: u64,
     position: Option<Position>,
 }
 
@@ -42,6 +43,10 @@ impl Cursor {
 }
 
 impl Ring {
+    fn cursor(&self) -> Cursor {
+        Cursor { segment: self.end(), next_seq: self.next_seq, position: self.position }
+    }
+
     /// The number of the segment that comes next.
     fn end(&self) -> u64 {
         self.dropped + self.segments.len() as u64
@@ -50,10 +55,10 @@ impl Ring {
 
 /// The reader fell off the log: what it had not read is gone. It goes on at the oldest segment there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the reader fell {segments} segments behind the log")]
+#[error("{messages} messages fell off the log before they were read")]
 pub struct Overrun {
-    /// Segments it missed.
-    pub segments: u64,
+    /// Messages it missed, at least 1.
+    pub messages: u64,
 }
 
 impl Log {
@@ -99,7 +104,7 @@ impl Log {
     /// A cursor behind everything appended so far.
     pub fn cursor(&self) -> Cursor {
         let ring = self.ring();
-        Cursor { segment: ring.end(), position: ring.position }
+        ring.cursor()
     }
 
     /// Adds all that `cursor` has not read to `out` and moves it to the end. After an [`Overrun`], too, `out` has all
@@ -109,12 +114,13 @@ impl Log {
     /// [`Overrun`] if segments were dropped unread.
     pub fn read(&self, cursor: &mut Cursor, out: &mut Vec<Arc<Segment>>) -> Result<(), Overrun> {
         let ring = self.ring();
-        let missed = ring.dropped.saturating_sub(cursor.segment);
+        let oldest = ring.segments.front().map_or(ring.next_seq, |segment| segment.message(0).seq());
+        let messages = oldest.saturating_sub(cursor.next_seq);
         let unread = cursor.segment.saturating_sub(ring.dropped);
         let skip = usize::try_from(unread).expect("a cursor is within the log");
         out.extend(ring.segments.range(skip..).cloned());
-        *cursor = Cursor { segment: ring.end(), position: ring.position };
-        if missed == 0 { Ok(()) } else { Err(Overrun { segments: missed }) }
+        *cursor = ring.cursor();
+        if messages == 0 { Ok(()) } else { Err(Overrun { messages }) }
     }
 
     /// What it holds in memory.
@@ -205,9 +211,10 @@ mod tests {
             append(&log, &[n]);
         }
         assert!(log.bytes() <= 1_000);
-        let mut late = Cursor { segment: 0, position: None };
+        let mut late = Cursor { segment: 0, next_seq: 0, position: None };
         let mut segments = Vec::new();
-        assert!(log.read(&mut late, &mut segments).is_err());
+        let overrun = log.read(&mut late, &mut segments).unwrap_err();
+        assert_eq!(overrun.messages, segments[0].message(0).seq());
         assert_eq!(segments.last().unwrap().message(0).seq(), 999);
     }
 }
