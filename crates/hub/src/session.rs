@@ -8,7 +8,7 @@ use crate::outbox::{Kind, Outbox};
 use crate::protocol::Protocol;
 use crate::trie::EntryId;
 use crate::turn::Staged;
-use crate::ws::Reader;
+use crate::ws::{CloseCode, Reader};
 
 /// Something a client wants, keyed by its topic and whether only that very topic is meant.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) enum Phase {
 pub(crate) struct Session {
     pub(crate) protocol: Protocol,
     pub(crate) phase: Phase,
+    /// What our Close frame said, once there is one.
+    pub(crate) close_code: Option<CloseCode>,
     /// Commands in a row that were no JSON at all.
     pub(crate) unparsed: u8,
     /// Whether it is on the list of those to be visited.
@@ -56,6 +58,7 @@ impl Session {
         Self {
             protocol,
             phase: Phase::Open,
+            close_code: None,
             unparsed: 0,
             is_dirty: false,
             generation,

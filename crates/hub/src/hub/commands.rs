@@ -43,7 +43,9 @@ impl Hub {
             Incoming::Close { code, .. } => {
                 if is_open {
                     self.unsubscribe_all(id);
-                    self.sessions[id as usize].reply(close_echo(code));
+                    let session = &mut self.sessions[id as usize];
+                    session.reply(close_echo(code));
+                    session.close_code = Some(CloseCode::Normal);
                 }
                 self.sessions[id as usize].phase = Phase::Ending;
                 self.mark_dirty(id);

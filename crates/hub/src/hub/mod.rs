@@ -12,7 +12,9 @@ use slab::Slab;
 use trestle_messages::Position;
 use trestle_recorder::{RecordRules, Segment};
 
-use crate::encode::{self, Goodbye, GoodbyeReason, Heartbeat, ServerMessage, Welcome};
+use crate::encode::{
+    self, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, ServerMessage, Welcome,
+};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session, Subscription};
@@ -140,10 +142,11 @@ impl Hub {
         id
     }
 
-    /// The connection is gone. Its number may be given out again.
-    pub fn close(&mut self, id: SessionId) {
+    /// The connection is gone. Its number may be given out again. Returns what our Close frame said; `None` if the
+    /// connection broke without one (RFC 6455 §7.1.5: 1006).
+    pub fn close(&mut self, id: SessionId) -> Option<CloseCode> {
         self.unsubscribe_all(id);
-        self.sessions.remove(id as usize);
+        self.sessions.remove(id as usize).close_code
     }
 
     /// Stages the messages of `segment` from `from` on for those who want them, until the turn is full. Returns where to
@@ -174,6 +177,24 @@ impl Hub {
             });
         }
         segment.len()
+    }
+
+    /// The shard fell off the log and missed `messages`, those up to `until`. Each client that can be told is told that
+    /// it may have lost as many.
+    pub fn overrun(&mut self, messages: u64, until: Option<Position>) {
+        let from = std::mem::replace(&mut self.position, until);
+        let ids: Vec<_> = self.sessions.iter().map(|(index, _)| index as SessionId).collect();
+        for id in ids {
+            let session = &self.sessions[id as usize];
+            if session.protocol != Protocol::Json || session.subscriptions.is_empty() {
+                continue;
+            }
+            let topics = session.subscriptions.iter().map(|held| &*held.topic).collect();
+            let (cause, count) = (LostCause::ShardOverrun, Some(LostCount::AtMost(messages)));
+            let frame = ServerMessage::Lost(Lost { topics, from, position: until, cause, count }).frame();
+            self.sessions[id as usize].reply(frame);
+            self.mark_dirty(id);
+        }
     }
 
     /// All messages up to `position` have been routed.
@@ -283,6 +304,11 @@ impl Hub {
         self.counts
     }
 
+    /// Bytes that wait in all outboxes; looks at every session.
+    pub fn outbox_bytes(&self) -> usize {
+        self.sessions.iter().map(|(_, session)| session.outbox.bytes()).sum()
+    }
+
     /// Sessions open now.
     pub fn n_sessions(&self) -> usize {
         self.sessions.len()
@@ -325,6 +351,7 @@ impl Hub {
         self.unsubscribe_all(id);
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Closing;
+        session.close_code = Some(code);
         session.reply(close_frame(code));
         self.mark_dirty(id);
         self.set_timer(id, self.now + self.limits.close_timeout, TimerKind::Close);
