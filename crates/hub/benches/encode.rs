@@ -1,0 +1,67 @@
+//! What it costs to encode a message, once in the process and shared by all who want it.
+
+#![allow(missing_docs, reason = "the macro makes a public function")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use trestle_hub::encode::{self, Body, Format};
+use trestle_messages::v1::Stamp;
+use trestle_recorder::{Log, Segment, SegmentBuilder};
+
+const BODY_BYTES: usize = 128;
+
+fn segment(body: &[u8]) -> Arc<Segment> {
+    let log = Log::new(0);
+    let (mut cursor, mut segments) = (log.cursor(), Vec::new());
+    let mut batch = SegmentBuilder::default();
+    let stamp = Stamp { epoch: 1, offset: 1, time_unix_ns: 1_790_000_000_000_000_000, ..Stamp::default() };
+    batch.push([&b"jobs/42/progress"[..], body], stamp);
+    log.append(&mut batch);
+    log.read(&mut cursor, &mut segments).expect("nothing was dropped");
+    segments.remove(0)
+}
+
+fn bodies() -> [(&'static str, Vec<u8>); 3] {
+    let json = br#"{"job":42,"name":"build","tags":["a","b"],"note":""#;
+    let mut json = json.to_vec();
+    json.resize(BODY_BYTES - 2, b'x');
+    json.extend_from_slice(b"\"}");
+    let binary = (0..BODY_BYTES as u8).map(|byte| byte ^ 0xa5).collect();
+    [("json", json), ("text", vec![b'x'; BODY_BYTES]), ("binary", binary)]
+}
+
+fn encoding(c: &mut Criterion) {
+    for (kind, body) in bodies() {
+        assert_eq!(body.len(), BODY_BYTES);
+        let shared = segment(&body);
+        let mut group = c.benchmark_group(format!("{BODY_BYTES} B {kind}"));
+        group.bench_function("classify", |b| b.iter(|| black_box(Body::classify(black_box(&body)))));
+        group.bench_function("event", |b| {
+            let mut out = Vec::with_capacity(1024);
+            b.iter(|| {
+                out.clear();
+                encode::event(black_box(&shared.message(0)), false, &mut out);
+                black_box(&out);
+            });
+        });
+        for (name, format) in [("json frame", Format::Json), ("raw frame", Format::Raw)] {
+            // A message keeps its frame, so each turn has a new one; that it is made is not counted.
+            group.bench_function(name, |b| {
+                b.iter_batched_ref(
+                    || segment(&body),
+                    |segment| black_box(encode::frame(&segment.message(0), format)).len(),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+        group.bench_function("json frame, again", |b| {
+            b.iter(|| black_box(encode::frame(&black_box(&shared).message(0), Format::Json)).clone());
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, encoding);
+criterion_main!(benches);
