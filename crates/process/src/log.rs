@@ -1,5 +1,7 @@
 //! Logs on standard error, as text for people or JSON for machines.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Exit;
@@ -23,7 +25,8 @@ pub fn init(filter: &str, format: Format) -> Result<(), Exit> {
         EnvFilter::try_new(filter).map_err(|error| Exit::usage(format!("--log {filter}: {error}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        Format::Text => builder.with_target(false).init(),
+        // Colours are for people: in a file or another program's hands they are only noise.
+        Format::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
         Format::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
