@@ -216,7 +216,7 @@ impl Hub {
         let ping = server_frame(Opcode::Ping, b"");
         for timer in due {
             let session = self.sessions.get(timer.session as usize);
-            if !session.is_some_and(|session| session.generation == timer.generation) {
+            if session.is_none_or(|session| session.generation != timer.generation) {
                 continue;
             }
             match timer.kind {
