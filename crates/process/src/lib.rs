@@ -6,6 +6,8 @@
 
 pub mod config;
 pub mod exit;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod log;
 pub mod private_http;
 pub mod signal;
