@@ -1,5 +1,6 @@
 //! Exit codes by `sysexits.h`, and how a process says its last word.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// EX_USAGE: a flag, variable or configuration file is wrong.
@@ -39,7 +40,8 @@ impl Exit {
 /// Turns a process's result into its exit code; an error is printed to standard error in one line.
 pub fn with(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("error: {error:#}");
+    // The code says it, too, where nobody reads standard error any more; `eprintln` would panic then.
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
     let code = error.chain().find_map(|cause| cause.downcast_ref::<Exit>()).map_or(1, |exit| exit.code);
     ExitCode::from(code)
 }

@@ -23,7 +23,10 @@ pub enum Format {
 pub fn init(filter: &str, format: Format) -> Result<(), Exit> {
     let filter =
         EnvFilter::try_new(filter).map_err(|error| Exit::usage(format!("--log {filter}: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that nobody reads any more is no reason to fail: complaints about it would go to the same closed file, and
+    // `eprintln` panics there.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let builder = builder.with_writer(std::io::stderr);
     match format {
         // Colours are for people: in a file or another program's hands they are only noise.
         Format::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
