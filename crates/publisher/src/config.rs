@@ -133,6 +133,9 @@ impl Config {
     /// # Errors
     /// An [`Exit`] with code 64 that names the flag.
     pub fn check(&self) -> Result<(), Exit> {
+        if self.attach == Attach::Connect(Vec::new()) {
+            return Err(Exit::usage("--connect names no endpoint"));
+        }
         let Task::Tool(tool) = &self.task else { return Ok(()) };
         if tool.topic.len() > TOPIC_BYTES_MAX {
             let n = tool.topic.len();

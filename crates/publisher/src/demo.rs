@@ -2,19 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::info;
 use trestle_messages::EVENT_MARKER;
+use trestle_messages::v1::Progress;
 use trestle_messages::v1::event::Body;
 
 use crate::config::Demo;
 use crate::event::{Envelope, host_name, topic_level, unix_ns};
-use crate::kinds::host::Host;
+use crate::kinds::host::{Host, Report};
 use crate::kinds::jobs::Jobs;
 use crate::socket::{Outlets, Sent};
 
 /// Publishes until it is stopped. Without a subscription it waits, without end, and does no work.
 pub(crate) fn run(mut outlets: Outlets, demo: &Demo) -> anyhow::Result<()> {
-    info!(endpoints = ?outlets.endpoints(), "demo events on system/ and jobs/ for whoever subscribes");
     let now = Instant::now();
     let name = demo.host.as_deref().map_or_else(host_name, topic_level);
     let mut host = Host::new(&name, now);
@@ -48,10 +47,10 @@ pub(crate) fn run(mut outlets: Outlets, demo: &Demo) -> anyhow::Result<()> {
     }
 }
 
-fn status(reports: Vec<crate::kinds::host::Report>) -> impl Iterator<Item = (String, Body)> {
+fn status(reports: Vec<Report>) -> impl Iterator<Item = (String, Body)> {
     reports.into_iter().map(|(topic, status)| (topic, Body::Status(status)))
 }
 
-fn progress(reports: Vec<(String, trestle_messages::v1::Progress)>) -> impl Iterator<Item = (String, Body)> {
+fn progress(reports: Vec<(String, Progress)>) -> impl Iterator<Item = (String, Body)> {
     reports.into_iter().map(|(topic, progress)| (topic, Body::Progress(progress)))
 }

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
+use tracing::info;
 use trestle_process::wake::{self, Waker};
 
 pub use config::{Attach, Config, Demo, Payloads, Task, Tool};
@@ -102,6 +103,10 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     };
     let outlets = Outlets::open(&config.attach, delivery, control)?;
     let endpoints = outlets.endpoints();
+    match &config.attach {
+        Attach::Bind(_) => info!(endpoint = endpoints[0], "listening for subscribers"),
+        Attach::Connect(_) => info!(?endpoints, "connecting"),
+    }
     let thread = thread::Builder::new().name("publisher".to_owned()).spawn(move || match config.task {
         Task::Demo(demo) => demo::run(outlets, &demo),
         Task::Tool(tool) => tool::run(outlets, &tool),

@@ -28,8 +28,8 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         let result = tokio::select! {
             result = &mut ended => result,
             signal = terminated => {
-                tracing::info!(signal = signal?, "stopping");
                 stopper.stop();
+                tracing::info!(signal = signal?, "stopping");
                 ended.await
             }
         };

@@ -63,9 +63,7 @@ impl Session<'_> {
             let due = pacer.as_mut().map_or(BATCH_MAX, |pacer| pacer.due(Instant::now()).min(BATCH_MAX));
             let n_before = self.n_sent;
             let turn = self.send_batch(due)?;
-            for _ in n_before..self.n_sent {
-                pacer.as_mut().into_iter().for_each(Pacer::count);
-            }
+            pacer.iter_mut().for_each(|pacer| pacer.count(self.n_sent - n_before));
             match turn {
                 Turn::End => return Ok(()),
                 Turn::NeedsInput => self.wait_for_input()?,

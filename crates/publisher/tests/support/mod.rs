@@ -1,0 +1,179 @@
+//! A subscriber and a publisher's process, with deadlines instead of sleeps.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, and does not see that these are their helpers"
+)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use trestle_messages::EVENT_MARKER;
+use trestle_messages::v1::Event;
+// Links libsodium, without which libzmq does not: a test that only runs the program would leave the library out.
+use trestle_publisher as _;
+use zmq::{Context, SUB, Socket};
+
+/// Whatever a test waits for comes within this, or it fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A SUB socket with its context.
+pub(crate) struct Subscriber {
+    pub(crate) endpoint: String,
+    socket: Socket,
+}
+
+impl Subscriber {
+    /// Listens on a free port, subscribed to `prefixes`.
+    pub(crate) fn bound(prefixes: &[&[u8]]) -> Self {
+        Self::bound_with_queue(prefixes, 1_000)
+    }
+
+    /// As [`bound`](Self::bound), with room for so many messages.
+    pub(crate) fn bound_with_queue(prefixes: &[&[u8]], messages_max: i32) -> Self {
+        let socket = socket(prefixes, messages_max);
+        socket.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = socket.get_last_endpoint().unwrap().unwrap();
+        Self { endpoint, socket }
+    }
+
+    /// Connects, subscribed to `prefixes`.
+    pub(crate) fn connected(endpoint: &str, prefixes: &[&[u8]]) -> Self {
+        let socket = socket(prefixes, 1_000);
+        socket.connect(endpoint).unwrap();
+        Self { endpoint: endpoint.to_owned(), socket }
+    }
+
+    /// The next message's frames.
+    pub(crate) fn recv(&self) -> Vec<Vec<u8>> {
+        self.socket.recv_multipart(0).expect("a message before the deadline")
+    }
+
+    /// The next message, a typed event, with its topic.
+    pub(crate) fn event(&self) -> (String, Event) {
+        let frames = self.recv();
+        assert_eq!(frames.len(), 3, "{frames:?}");
+        assert_eq!(frames[1], EVENT_MARKER);
+        (String::from_utf8(frames[0].clone()).unwrap(), Event::decode(&frames[2][..]).unwrap())
+    }
+
+    /// Lets libzmq work for a moment: a socket that listens sends its subscriptions in its own thread's calls only.
+    pub(crate) fn turn(&self) {
+        self.socket.poll(zmq::POLLIN, 5).unwrap();
+    }
+
+    /// Messages that have come and were not read.
+    pub(crate) fn rest(&self) -> Vec<Vec<Vec<u8>>> {
+        std::iter::from_fn(|| self.socket.recv_multipart(zmq::DONTWAIT).ok()).collect()
+    }
+
+    pub(crate) fn subscribe(&self, prefix: &[u8]) {
+        self.socket.set_subscribe(prefix).unwrap();
+    }
+
+    pub(crate) fn unsubscribe(&self, prefix: &[u8]) {
+        self.socket.set_unsubscribe(prefix).unwrap();
+    }
+}
+
+fn socket(prefixes: &[&[u8]], messages_max: i32) -> Socket {
+    let socket = Context::new().socket(SUB).unwrap();
+    socket.set_rcvhwm(messages_max).unwrap();
+    socket.set_linger(0).unwrap();
+    socket.set_rcvtimeo(DEADLINE.as_millis() as i32).unwrap();
+    prefixes.iter().for_each(|prefix| socket.set_subscribe(prefix).unwrap());
+    socket
+}
+
+/// The program, running; killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    stderr: Option<BufReader<ChildStderr>>,
+}
+
+impl Program {
+    /// Runs it with `args` and no other `TRESTLE_` variables than `env`.
+    pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trestle-publisher"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TRESTLE_") {
+                command.env_remove(name);
+            }
+        }
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.args(args).envs(env.iter().copied()).spawn().unwrap();
+        let stderr = child.stderr.take().map(BufReader::new);
+        Self { child, stderr }
+    }
+
+    /// Writes to its standard input.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.child.stdin.as_mut().expect("not closed").write_all(bytes).unwrap();
+    }
+
+    /// Ends its standard input.
+    pub(crate) fn close_input(&mut self) {
+        self.child.stdin = None;
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The next line of its log that contains `text`.
+    pub(crate) fn logged(&mut self, text: &str) -> String {
+        let lines = self.stderr.as_mut().expect("not read to its end").lines();
+        lines.map_while(Result::ok).find(|line| line.contains(text)).expect("logged before it ended")
+    }
+
+    /// Waits for its end: status and what it logged, but for what [`logged`](Self::logged) has read.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        self.close_input();
+        let Some(mut stderr) = self.stderr.take() else {
+            return (self.child.wait().expect("it was started"), String::new());
+        };
+        let (errors, log) = mpsc::channel();
+        // Its standard error ends with it.
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| errors.send(text))
+        });
+        let log = log.recv_timeout(DEADLINE).expect("it ends");
+        (self.child.wait().expect("it has ended"), log)
+    }
+
+    /// As [`end`](Self::end), while the subscribers keep working.
+    pub(crate) fn end_beside(mut self, subscribers: &[&Subscriber]) -> (ExitStatus, String) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not end");
+            subscribers.iter().for_each(|subscriber| subscriber.turn());
+        }
+        self.end()
+    }
+
+    /// Nobody reads its log any more.
+    pub(crate) fn close_log(&mut self) {
+        self.stderr = None;
+    }
+
+    /// Waits for its end with exit code 0.
+    pub(crate) fn succeed(self) {
+        let (status, errors) = self.end();
+        assert!(status.success(), "{status}: {errors}");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
