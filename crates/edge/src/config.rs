@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Parser;
-use trestle_hub::limits::Limits;
+use trestle_hub::Limits;
 use trestle_process::config::Common;
 use trestle_process::exit::Exit;
+use trestle_process::source::{Endpoint, Source};
 use trestle_process::zmq::Bounds;
 use trestle_recorder::{RecordRule, RecordRules, SplitRule};
 use warp::http::Uri;
-
-use crate::ingest::{Endpoint, Source};
 
 /// Serves browsers from a forwarder's link (--link), or directly from any ØMQ publisher (--source).
 #[derive(Debug, Clone, Parser)]

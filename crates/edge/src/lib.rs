@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assets;
 pub mod config;
+pub mod control;
 pub mod ingest;
 pub mod metrics;
 pub mod tally;

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use trestle_hub::protocol::Protocol;
+use trestle_hub::Protocol;
 use trestle_hub::ws::CloseCode;
 use trestle_recorder::Log;
 
@@ -146,7 +146,7 @@ pub struct ShardMetrics {
     /// Bytes from clients after the upgrade.
     pub received_bytes: Tally,
     /// Messages given to sockets, one for each client that got it.
-    pub deliveries: Tallies<Protocol>,
+    pub deliveries: Tally,
     /// Bytes written to sockets after the upgrade.
     pub sent_bytes: Tally,
     /// System calls that wrote them.
@@ -210,8 +210,8 @@ impl Edge {
         page.counter("received_messages", "Messages from clients", received)?;
         let bytes = self.sum(|shard| &shard.received_bytes);
         page.counter("received_bytes", "Bytes from clients after the upgrade", bytes)?;
-        let deliveries = self.sums("protocol", |shard| &shard.deliveries);
-        page.counters("deliveries", "Messages given to clients' sockets, once for each client", &deliveries)?;
+        let deliveries = self.sum(|shard| &shard.deliveries);
+        page.counter("deliveries", "Messages given to clients' sockets, once for each client", deliveries)?;
         let bytes = self.sum(|shard| &shard.sent_bytes);
         page.counter("sent_bytes", "Bytes written to clients after the upgrade", bytes)?;
         page.counter("socket_writes", "System calls that wrote them", self.sum(|shard| &shard.writes))?;

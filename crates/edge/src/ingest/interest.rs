@@ -66,7 +66,8 @@ impl InterestSender {
 impl InterestReceiver {
     /// All wants that have come, in order. Whatever comes later wakes again.
     pub(super) fn drain(&self) -> impl Iterator<Item = Want> {
-        self.signal.woken.store(false, Ordering::SeqCst);
+        // A swap and not a store: it sees what was sent before the flag was set, or the sender sees it cleared and wakes.
+        self.signal.woken.swap(false, Ordering::AcqRel);
         self.wants.try_iter()
     }
 }

@@ -1,21 +1,48 @@
 //! One thread that takes messages from ØMQ into the log: the only room of the edge that knows ØMQ.
+//!
+//! [`start`] gives an [`Ingest`]. What goes in while it runs is interest ([`InterestSender`]); what comes out is the log,
+//! a notification to each shard after each batch, and the state and counters of [`Upstream`].
 
-mod endpoint;
+mod feed;
 mod interest;
+mod link;
+mod monitor;
+mod multipart;
+mod poll;
+mod reach;
+mod seldom;
+mod sources;
 mod upstream;
+mod wants;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, oneshot};
+use trestle_process::source::Source;
+use trestle_process::wake::{self, Waker};
 use trestle_process::zmq::Bounds;
-use trestle_recorder::Log;
+use trestle_recorder::{Log, SegmentBuilder};
 
-pub use endpoint::{Endpoint, EndpointError, Source};
 pub use interest::InterestSender;
 pub use upstream::Upstream;
 
 use crate::config;
+use feed::{Feed, Sockets};
+use link::Link;
+use multipart::Multipart;
+use poll::{Entry, Poll};
+use seldom::Seldom;
+use sources::Sources;
+use wants::Wants;
+
+/// All frames of a message together may have so many times the bound of one.
+const FRAMES_AT_BOUND_MAX: usize = 16;
 
 /// What an ingest needs to know.
 #[derive(Debug, Clone)]
@@ -28,7 +55,7 @@ pub struct Options {
     pub interest_linger: Duration,
 }
 
-/// The running thread.
+/// The running thread; dropping it ends it, too.
 #[derive(Debug)]
 pub struct Ingest {
     /// What shards want goes in here.
@@ -36,23 +63,109 @@ pub struct Ingest {
     /// What the thread says about itself.
     pub upstream: Arc<Upstream>,
     failed: oneshot::Receiver<anyhow::Error>,
+    /// Ends the thread when dropped.
+    _thread: Thread,
 }
 
 /// Starts the thread: messages go into `log`, after each batch every one of `shards` is notified.
 ///
 /// # Errors
-/// If there are no more threads or file descriptors. An unreachable upstream is no error.
+/// If there are no more threads or file descriptors, or libzmq refuses an endpoint. An unreachable upstream is no error.
 pub fn start(options: Options, log: Arc<Log>, shards: Vec<Arc<Notify>>) -> anyhow::Result<Ingest> {
-    let _ = (options, log, shards);
-    anyhow::bail!("not yet")
+    let (waker, wakeable) = wake::pair().context("no file descriptor to wake the ingest thread")?;
+    let (sender, receiver) = interest::channel(waker.clone());
+    let (failure, failed) = oneshot::channel();
+    let upstream = Arc::new(Upstream::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let (sockets, poll) = open(options, log, shards, Arc::clone(&upstream))?;
+
+    let stopped = Arc::clone(&stop);
+    let run = move || {
+        let run = AssertUnwindSafe(|| poll.run(&sockets, wakeable, &receiver, &stopped));
+        let result = catch_unwind(run).unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
+        if let Err(error) = result {
+            tracing::error!("the ingest thread ended: {error:#}");
+            // Nobody listens during shutdown.
+            let _ = failure.send(error.context("the ingest thread ended"));
+        }
+    };
+    let handle = thread::Builder::new().name("ingest".to_owned()).spawn(run).context("the ingest thread")?;
+    let thread = Thread { stop, waker, handle: Some(handle) };
+    Ok(Ingest { interest: sender, upstream, failed, _thread: thread })
 }
 
 impl Ingest {
-    /// Resolves if the thread ends by itself: then the process must end too, with this error. Cancel safe.
+    /// Resolves if the thread ends by itself, by an error or a panic: then nothing comes in any more, and the process must
+    /// end with this error. Cancel safe.
     pub async fn failed(&mut self) -> anyhow::Error {
-        (&mut self.failed).await.unwrap_or_else(|_| anyhow::anyhow!("the ingest thread ended"))
+        (&mut self.failed).await.unwrap_or_else(|_| anyhow!("the ingest thread ended"))
     }
 
     /// Ends the thread; returns when its sockets are closed, within a second.
     pub fn shutdown(self) {}
+}
+
+/// Ends its thread when dropped.
+#[derive(Debug)]
+struct Thread {
+    stop: Arc<AtomicBool>,
+    waker: Waker,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.waker.wake();
+        // A panic inside was caught and told already.
+        let _ = self.handle.take().map(JoinHandle::join);
+    }
+}
+
+/// Opens and dials every feed.
+fn open(
+    options: Options,
+    log: Arc<Log>,
+    shards: Vec<Arc<Notify>>,
+    upstream: Arc<Upstream>,
+) -> anyhow::Result<(Vec<Sockets>, Poll)> {
+    let Options { upstream: from, bounds, interest_linger } = options;
+    let (context, now) = (zmq::Context::new(), Instant::now());
+    let feed = |flag, endpoint, alias| Feed::open(&context, flag, endpoint, alias, bounds, now);
+    let (opened, entry) = match from {
+        config::Upstream::Link(endpoint) => {
+            (vec![feed("--link", endpoint, None)?], Entry::Link(Link::default()))
+        }
+        config::Upstream::Sources { sources, splits, rules } => {
+            let dial = |Source { alias, endpoint }| feed("--source", endpoint, alias);
+            let feeds = sources.into_iter().map(dial).collect::<anyhow::Result<_>>()?;
+            (feeds, Entry::Sources(Sources::new(new_epoch()?, splits, rules)))
+        }
+    };
+    let (sockets, feeds) = opened.into_iter().unzip();
+    let frame_bytes_max = usize::try_from(bounds.frame_bytes_max).unwrap_or(usize::MAX);
+    let poll = Poll {
+        feeds,
+        entry,
+        wants: Wants::new(interest_linger),
+        multipart: Multipart::new(frame_bytes_max.saturating_mul(FRAMES_AT_BOUND_MAX)),
+        batch: SegmentBuilder::default(),
+        log,
+        shards,
+        upstream,
+        no_beats: Seldom::default(),
+        too_large: Seldom::default(),
+    };
+    Ok((sockets, poll))
+}
+
+/// Drawn at random, so that two edges on one publisher never share one.
+fn new_epoch() -> anyhow::Result<u64> {
+    Ok(getrandom::u64().context("no randomness for an epoch")?.max(1))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", text.as_deref().unwrap_or("no reason given"))
 }

@@ -1,6 +1,9 @@
 //! What the ingest thread tells the rest of the process about its upstream.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use trestle_recorder::RecordRules;
 
 use crate::tally::Tally;
 
@@ -9,6 +12,9 @@ use crate::tally::Tally;
 pub struct Upstream {
     ready: AtomicBool,
     stale: AtomicBool,
+    /// Locked to copy the rules in or out, which is seldom: readers look at the version first.
+    rules: Mutex<RecordRules>,
+    rules_version: AtomicU64,
     /// The epoch followed; 0 before the first.
     pub epoch: Tally,
     /// The newest offset of that epoch.
@@ -44,7 +50,7 @@ pub struct Upstream {
 impl Upstream {
     /// Whether the edge can serve browsers. Latched: at the first beat of a link, at once on sources.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        self.ready.load(Ordering::Acquire)
     }
 
     /// Whether the upstream is silent: three beats of the link missed, or no source connected. What there is is served on.
@@ -52,8 +58,23 @@ impl Upstream {
         self.stale.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+    /// What is recorded, as far as is known; nothing before the first beat of a link.
+    pub fn rules(&self) -> RecordRules {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Rises with each change of [`rules`](Self::rules); 0 before they are known.
+    pub fn rules_version(&self) -> u64 {
+        self.rules_version.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_rules(&self, rules: RecordRules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.rules_version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
     }
 
     pub(super) fn set_stale(&self, stale: bool) {

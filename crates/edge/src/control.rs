@@ -1,0 +1,200 @@
+//! The edge's private gRPC service; the only room that knows tonic.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::AbortHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use trestle_messages::FILE_DESCRIPTOR_SET;
+use trestle_messages::v1::control_server::{Control, ControlServer};
+use trestle_messages::v1::{EdgeStatus, EdgeStatusRequest};
+use trestle_process::grpc::{LinkToken, guard};
+use trestle_process::private_http;
+
+use crate::config::Config;
+use crate::ingest::Upstream;
+use crate::metrics::ShardMetrics;
+
+/// Health follows readiness at this pace.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Listens on `--control` and serves until the handle aborts it: `trestle.v1.Control`, health and reflection, all behind
+/// the link token if there is one. Call within a tokio runtime.
+///
+/// # Errors
+/// An [`Exit`](trestle_process::exit::Exit): 64 for the token's file, 71 for the address.
+pub async fn start(
+    config: &Config,
+    upstream: Arc<Upstream>,
+    shards: Vec<Arc<ShardMetrics>>,
+) -> anyhow::Result<(SocketAddr, AbortHandle)> {
+    let read = |path| LinkToken::read("--link-token-file", path);
+    let token = config.link_token_file.as_deref().map(read).transpose()?;
+    let listener = private_http::bind("--control", config.control).await?;
+    let address = listener.local_addr().context("--control")?;
+
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tell(&reporter, upstream.is_ready()).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("the descriptors for reflection")?;
+    let server = Server::builder()
+        .layer(guard(token))
+        .add_service(ControlServer::new(Edge { upstream: Arc::clone(&upstream), shards }))
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming(TcpIncoming::from(listener));
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            result = server => {
+                if let Err(error) = result {
+                    tracing::error!("the control service ended: {error}");
+                }
+            }
+            () = follow(&reporter, &upstream) => {}
+        }
+    });
+    Ok((address, task.abort_handle()))
+}
+
+/// Keeps the standard health service in step with readiness.
+async fn follow(reporter: &HealthReporter, upstream: &Upstream) {
+    let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
+    let mut told = None;
+    loop {
+        ticks.tick().await;
+        let ready = upstream.is_ready();
+        if told.replace(ready) != Some(ready) {
+            tell(reporter, ready).await;
+        }
+    }
+}
+
+async fn tell(reporter: &HealthReporter, ready: bool) {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", "trestle.v1.Control"] {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+struct Edge {
+    upstream: Arc<Upstream>,
+    shards: Vec<Arc<ShardMetrics>>,
+}
+
+#[tonic::async_trait]
+impl Control for Edge {
+    async fn status(&self, _: Request<EdgeStatusRequest>) -> Result<Response<EdgeStatus>, Status> {
+        Ok(Response::new(EdgeStatus {
+            ready: self.upstream.is_ready(),
+            stale: self.upstream.is_stale(),
+            epoch: self.upstream.epoch.value(),
+            head: self.upstream.head.value(),
+            connections: self.shards.iter().map(|shard| shard.connections.sum()).sum(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tonic::metadata::MetadataValue;
+    use tonic::transport::Channel;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus as Answer};
+    use trestle_hub::Protocol;
+    use trestle_messages::v1::control_client::ControlClient;
+
+    use super::*;
+
+    const TOKEN: &str = "a-token-of-some-length";
+
+    struct Fixture {
+        channel: Channel,
+        upstream: Arc<Upstream>,
+        _token: Option<tempfile::NamedTempFile>,
+    }
+
+    async fn start_edge(with_token: bool) -> Fixture {
+        let token = with_token.then(|| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            writeln!(file, "{TOKEN}").unwrap();
+            file
+        });
+        let mut config = Config { control: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
+        config.link_token_file = token.as_ref().map(|file| file.path().to_owned());
+        let (upstream, shards) = (Arc::new(Upstream::default()), [(); 2].map(|()| Arc::default()));
+        for (n, shard) in shards.iter().enumerate() {
+            let shard: &Arc<ShardMetrics> = shard;
+            shard.connections.of(Protocol::Json).add(n as u64 + 1);
+        }
+        upstream.epoch.set(7);
+        upstream.head.set(42);
+        let (address, _) = start(&config, Arc::clone(&upstream), shards.to_vec()).await.unwrap();
+        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+        Fixture { channel: endpoint.connect().await.unwrap(), upstream, _token: token }
+    }
+
+    fn with_token<T>(message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let header = MetadataValue::try_from(format!("Bearer {TOKEN}")).unwrap();
+        request.metadata_mut().insert("authorization", header);
+        request
+    }
+
+    #[tokio::test]
+    async fn status_tells_upstream_and_load() {
+        let f = start_edge(false).await;
+        f.upstream.set_ready();
+        let status = ControlClient::new(f.channel).status(EdgeStatusRequest {}).await.unwrap().into_inner();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        assert_eq!(
+            status,
+            EdgeStatus { ready: true, stale: false, epoch: 7, head: 42, connections: 3, version }
+        );
+    }
+
+    #[tokio::test]
+    async fn every_service_asks_for_the_token() {
+        let f = start_edge(true).await;
+        let mut control = ControlClient::new(f.channel.clone());
+        let refused = control.status(EdgeStatusRequest {}).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+        assert!(!control.status(with_token(EdgeStatusRequest {})).await.unwrap().into_inner().ready);
+        let mut health = HealthClient::new(f.channel);
+        let refused = health.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn health_follows_readiness() {
+        let f = start_edge(false).await;
+        let request = HealthCheckRequest { service: "trestle.v1.Control".to_owned() };
+        let mut answers = HealthClient::new(f.channel).watch(request).await.unwrap().into_inner();
+        let mut next_is = async |expected: Answer| {
+            let wait = async { while answers.message().await.unwrap().unwrap().status() != expected {} };
+            tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap();
+        };
+        next_is(Answer::NotServing).await;
+        f.upstream.set_ready();
+        next_is(Answer::Serving).await;
+    }
+
+    #[tokio::test]
+    async fn a_busy_address_names_the_flag() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config { control: taken.local_addr().unwrap(), ..Config::default() };
+        let error = start(&config, Arc::default(), Vec::new()).await.unwrap_err().to_string();
+        assert!(error.starts_with("--control: cannot listen on 127.0.0.1:"), "{error}");
+    }
+}

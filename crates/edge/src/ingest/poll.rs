@@ -1,0 +1,259 @@
+//! The ingest thread's loop: poll, drain, append, wake.
+
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use trestle_messages::{Position, topic};
+use trestle_process::wake::Wakeable;
+use trestle_process::zmq::poll;
+use trestle_recorder::{BEAT_INTERVAL, Log, SegmentBuilder};
+use zmq::{POLLIN, PollItem};
+
+use super::feed::{Feed, Sockets};
+use super::interest::{InterestReceiver, Want};
+use super::link::{Link, Taken};
+use super::multipart::{Multipart, Received};
+use super::seldom::Seldom;
+use super::sources::Sources;
+use super::upstream::Upstream;
+use super::wants::{Change, Wants};
+
+/// Messages drained before they are appended and other sockets have their turn.
+const BATCH_MESSAGES_MAX: usize = 256;
+/// Bytes of a batch, beyond which it is closed early.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Timers (linger, complaints, staleness) are looked at this often; an idle thread wakes for nothing else.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Where messages enter.
+pub(super) enum Entry {
+    Link(Link),
+    Sources(Sources),
+}
+
+/// All that the thread owns but its sockets.
+pub(super) struct Poll {
+    pub(super) feeds: Vec<Feed>,
+    pub(super) entry: Entry,
+    pub(super) wants: Wants,
+    pub(super) multipart: Multipart,
+    pub(super) batch: SegmentBuilder,
+    pub(super) log: Arc<Log>,
+    pub(super) shards: Vec<Arc<Notify>>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) no_beats: Seldom,
+    pub(super) too_large: Seldom,
+}
+
+impl Poll {
+    /// Runs until `stop`; each of `sockets` belongs to the feed of the same index.
+    pub(super) fn run(
+        mut self,
+        sockets: &[Sockets],
+        mut wakeable: Wakeable,
+        interest: &InterestReceiver,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<()> {
+        let mut items = vec![PollItem::from_fd(wakeable.as_raw_fd(), POLLIN)];
+        for Sockets { sub, monitor } in sockets {
+            items.extend([sub.as_poll_item(POLLIN), monitor.socket().as_poll_item(POLLIN)]);
+        }
+        let started = Instant::now();
+        self.begin(sockets, started)?;
+        let mut next_tick = started;
+        while !stop.load(Ordering::Acquire) {
+            poll(&mut items, TICK.as_millis() as i64)?;
+            let now = Instant::now();
+            if items[0].is_readable() {
+                wakeable.drain();
+                self.want(interest, now);
+                self.subscribe(sockets)?;
+            }
+            for (index, pair) in items[1..].chunks_exact(2).enumerate() {
+                if pair[1].is_readable() {
+                    self.feeds[index].watch(&sockets[index], now, &self.upstream)?;
+                }
+                if pair[0].is_readable() {
+                    self.drain(index, sockets, now)?;
+                }
+            }
+            if next_tick <= now {
+                next_tick = now + TICK;
+                self.tick(sockets, started, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, sockets: &[Sockets], now: Instant) -> anyhow::Result<()> {
+        match &self.entry {
+            // What is recorded is known at the first beat, and only then subscribed to.
+            Entry::Link(_) => sockets.iter().try_for_each(|feed| feed.sub.set_subscribe(topic::RESERVED))?,
+            Entry::Sources(sources) => {
+                if sources.rules().iter().next().is_some() {
+                    self.log.advance(sources.position());
+                }
+                self.upstream.set_rules(sources.rules().clone());
+                self.wants.record(sources.rules().clone(), now);
+                self.upstream.set_ready();
+                self.upstream.set_stale(true);
+            }
+        }
+        self.publish_position();
+        self.subscribe(sockets)
+    }
+
+    fn want(&mut self, interest: &InterestReceiver, now: Instant) {
+        for want in interest.drain() {
+            match want {
+                Want::Add(prefix) => self.wants.add(prefix),
+                Want::Remove(prefix) => self.wants.remove(prefix, now),
+            }
+        }
+    }
+
+    /// Passes changed wants to the sockets.
+    fn subscribe(&mut self, sockets: &[Sockets]) -> anyhow::Result<()> {
+        let changes = self.wants.changes();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        for (feed, Sockets { sub, .. }) in self.feeds.iter_mut().zip(sockets) {
+            let Some(alias) = &feed.alias else {
+                changes.iter().try_for_each(|change| match change {
+                    Change::Subscribe(prefix) => sub.set_subscribe(prefix),
+                    Change::Unsubscribe(prefix) => sub.set_unsubscribe(prefix),
+                })?;
+                continue;
+            };
+            let wanted = self.wants.reaches(alias);
+            if wanted != feed.subscribed {
+                feed.subscribed = wanted;
+                if wanted { sub.set_subscribe(b"")? } else { sub.set_unsubscribe(b"")? }
+            }
+        }
+        self.upstream.prefixes.set(self.wants.len() as u64);
+        Ok(())
+    }
+
+    /// Takes what has come on a feed, up to the bounds of a batch.
+    fn drain(&mut self, index: usize, sockets: &[Sockets], now: Instant) -> anyhow::Result<()> {
+        let sub = &sockets[index].sub;
+        let now_unix_ns = now_unix_ns();
+        let mut rules = None;
+        for _ in 0..BATCH_MESSAGES_MAX {
+            match self.multipart.receive(sub)? {
+                Received::Nothing => break,
+                Received::TooLarge => self.too_large(now),
+                Received::Message => match self.take(index, now, now_unix_ns) {
+                    Taken::Beat { advanced, rules: changed } => {
+                        rules = changed.or(rules);
+                        if let Some(position) = advanced {
+                            self.advance(position);
+                        }
+                    }
+                    Taken::Message | Taken::Dropped => {}
+                },
+            }
+            if self.batch.frame_bytes() >= BATCH_BYTES_MAX {
+                break;
+            }
+        }
+        if self.append() {
+            self.wake();
+        }
+        if let Some(rules) = rules {
+            tracing::info!(n_rules = rules.iter().count(), "the forwarder says what is recorded");
+            self.upstream.set_rules(rules.clone());
+            self.wants.record(rules, now);
+            self.subscribe(sockets)?;
+            // The first beat always gives rules; ready comes after them, so that who sees it sees them.
+            self.upstream.set_ready();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, index: usize, now: Instant, now_unix_ns: u64) -> Taken {
+        let frames = self.multipart.frames();
+        let (batch, upstream) = (&mut self.batch, &*self.upstream);
+        match &mut self.entry {
+            Entry::Link(link) => link.take(frames, now, batch, upstream),
+            Entry::Sources(sources) => {
+                let alias = self.feeds[index].alias.as_deref();
+                sources.take(frames, alias, now_unix_ns, batch, upstream)
+            }
+        }
+    }
+
+    /// Appends the batch; false if there was none.
+    fn append(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return false;
+        }
+        self.upstream.messages.add(self.batch.len() as u64);
+        self.upstream.bytes.add(self.batch.frame_bytes() as u64);
+        self.log.append(&mut self.batch);
+        self.publish_position();
+        true
+    }
+
+    /// The sequence moved without a message: what came before goes first.
+    fn advance(&mut self, position: Position) {
+        self.append();
+        self.log.advance(position);
+        self.publish_position();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.shards.iter().for_each(|shard| shard.notify_one());
+    }
+
+    fn publish_position(&self) {
+        let Position { epoch, offset } = match &self.entry {
+            Entry::Link(link) => link.position(),
+            Entry::Sources(sources) => sources.position(),
+        };
+        self.upstream.epoch.set(epoch);
+        self.upstream.head.set(offset);
+    }
+
+    fn too_large(&mut self, now: Instant) {
+        self.upstream.too_large.add(1);
+        if let Some(unsaid) = self.too_large.say(now) {
+            tracing::warn!(unsaid, "dropped a message: all its frames are more than 16 × --frame-bytes-max");
+        }
+    }
+
+    fn tick(&mut self, sockets: &[Sockets], started: Instant, now: Instant) -> anyhow::Result<()> {
+        for (feed, sockets) in self.feeds.iter_mut().zip(sockets) {
+            feed.tick(sockets, now, &self.upstream)?;
+        }
+        self.wants.tick(now);
+        self.subscribe(sockets)?;
+        let standing = self.feeds.iter().filter(|feed| feed.stands()).count();
+        self.upstream.standing.set(standing as u64);
+        match &self.entry {
+            Entry::Link(link) => {
+                self.upstream.set_stale(link.is_stale(now));
+                let waits = standing > 0 && !link.has_followed() && now > started + 3 * BEAT_INTERVAL;
+                if waits && self.no_beats.say(now).is_some() {
+                    tracing::warn!(
+                        "--link is connected, but no beat comes: is it a forwarder's link (port 5557)?"
+                    );
+                }
+            }
+            Entry::Sources(_) => self.upstream.set_stale(standing == 0),
+        }
+        Ok(())
+    }
+}
+
+/// Once for a drain: finer than a socket's wake-up it would say nothing.
+fn now_unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
