@@ -11,5 +11,6 @@ pub mod grpc;
 pub mod log;
 pub mod private_http;
 pub mod signal;
+pub mod source;
 pub mod wake;
 pub mod zmq;
