@@ -1,0 +1,170 @@
+//! The forwarder's flags: as typed ([`Config`]) and, checked against each other, as usable ([`Config::rules`],
+//! [`Config::token`]).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::Parser;
+use trestle_process::config::Common;
+use trestle_process::exit::Exit;
+use trestle_process::grpc::LinkToken;
+use trestle_process::source::Source;
+use trestle_process::zmq::{Bounds, Listen};
+use trestle_recorder::{RecordRule, RecordRules, SplitRule};
+
+/// Joins ØMQ publishers and subscribers, and numbers what edges follow.
+///
+/// Every address is loopback by default, because ØMQ asks nobody for a password; give 0.0.0.0:PORT to serve other
+/// machines. Port 0 picks a free port and the log says which.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "trestle-forwarder", version)]
+pub struct Config {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are the flags, and clap would show this as their help")]
+    pub common: Common,
+
+    /// Where publishers connect (XSUB).
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5555")]
+    pub frontend: Listen,
+    /// Where any ØMQ subscriber connects (XPUB): the frames as they came.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5556")]
+    pub backend: Listen,
+    /// Where edges connect (XPUB): the frames with a stamp behind them.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5557")]
+    pub link: Listen,
+    /// Where edges ask for what they missed (gRPC).
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9091")]
+    pub grpc: SocketAddr,
+    /// Where /metrics, /healthz and /readyz are.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101")]
+    pub metrics: SocketAddr,
+
+    /// A publisher that binds, to connect to, for example tcp://bitcoind:28332. An ALIAS gives a feed that has no topics
+    /// one, on --link. Repeatable.
+    #[arg(long, value_name = "[ALIAS=]ENDPOINT")]
+    pub source: Vec<Source>,
+    /// A single frame that begins with PREFIX is parted at DELIMITER into topic and body, on --link; escapes \n \t \r
+    /// \0 \\ \xHH, for example '=\x20'. The longest prefix wins. Repeatable.
+    #[arg(long, value_name = "PREFIX=DELIMITER")]
+    pub split: Vec<SplitRule>,
+    /// Number and keep topics that begin with PREFIX, for example jobs/=64MiB,10m. Default: every topic, 64 MiB and ten
+    /// minutes. What is neither recorded nor subscribed to never leaves its publisher. Repeatable.
+    #[arg(long, value_name = "PREFIX[=BYTES[,AGE]]")]
+    pub record: Vec<RecordRule>,
+    /// Number and keep nothing: plain best-effort ØMQ, fetched on demand.
+    #[arg(long)]
+    pub no_record: bool,
+    /// The file of the token that gRPC callers must present as `authorization: Bearer TOKEN`, read at start; without it
+    /// whoever reaches --grpc is served.
+    #[arg(long, value_name = "FILE")]
+    pub link_token_file: Option<PathBuf>,
+
+    /// A frame from a publisher. A larger one cuts the connection of its sender before it is held in memory.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = frame_bytes)]
+    pub frame_bytes_max: ByteSize,
+    /// Messages that wait for one subscriber or edge that does not read; beyond it its newest are dropped. 100,000: a
+    /// second's stall at that rate.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(i32).range(1..))]
+    pub send_hwm: i32,
+    /// Messages that wait from one publisher before it is no longer read.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(i32).range(1..))]
+    pub recv_hwm: i32,
+}
+
+impl Default for Config {
+    /// No flag given.
+    fn default() -> Self {
+        Self::parse_from(["trestle-forwarder"])
+    }
+}
+
+impl Config {
+    /// What is recorded.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 if `--record` and `--no-record` are both given.
+    pub fn rules(&self) -> Result<RecordRules, Exit> {
+        match (self.no_record, &self.record[..]) {
+            (true, [_, ..]) => Err(Exit::usage("--record and --no-record exclude each other")),
+            (true, []) => Ok(RecordRules::nothing()),
+            (false, []) => Ok(RecordRules::everything()),
+            (false, rules) => Ok(rules.iter().cloned().collect()),
+        }
+    }
+
+    /// The link token; `None` where no file is named.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 if the file cannot be read or holds no token.
+    pub fn token(&self) -> Result<Option<LinkToken>, Exit> {
+        self.link_token_file.as_deref().map(|path| LinkToken::read("--link-token-file", path)).transpose()
+    }
+
+    /// The bounds of each ØMQ socket.
+    pub fn bounds(&self) -> Bounds {
+        let frame_bytes_max = i64::try_from(self.frame_bytes_max.as_u64()).unwrap_or(i64::MAX);
+        Bounds { frame_bytes_max, send_hwm: self.send_hwm, recv_hwm: self.recv_hwm }
+    }
+}
+
+/// As an edge's bound is checked: what this lets pass, an edge can be told to take.
+fn frame_bytes(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    let allowed = ByteSize::b(1)..=ByteSize::mib(128);
+    if allowed.contains(&size) { Ok(size) } else { Err("must be between 1 byte and 128MiB".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use trestle_process::exit::USAGE;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, String> {
+        let args = ["trestle-forwarder"].iter().chain(args);
+        trestle_process::config::parse(args, &HashMap::new()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_loopback_and_record_everything() {
+        let config = Config::default();
+        assert_eq!(config.bounds(), Bounds::default());
+        assert_eq!(config.rules().unwrap(), RecordRules::everything());
+        assert!(config.token().unwrap().is_none());
+        for listen in [&config.frontend, &config.backend, &config.link] {
+            assert!(listen.to_string().starts_with("tcp://127.0.0.1:"), "{listen}");
+        }
+        assert!(config.grpc.ip().is_loopback() && config.metrics.ip().is_loopback());
+    }
+
+    #[test]
+    fn record_rules_come_from_the_flags() {
+        let rules = |args: &[&str]| parse(args).unwrap().rules();
+        assert_eq!(rules(&["--no-record"]).unwrap(), RecordRules::nothing());
+        let some = rules(&["--record", "jobs/=1MiB,5m", "--record", "chat/"]).unwrap();
+        assert!(some.is_recorded(b"jobs/1") && some.is_recorded(b"chat/") && !some.is_recorded(b"x"));
+        let both = rules(&["--no-record", "--record", "jobs/"]).unwrap_err();
+        assert_eq!(both.code, USAGE);
+        assert!(both.reason.contains("--record") && both.reason.contains("--no-record"));
+    }
+
+    #[test]
+    fn bad_values_name_their_flag() {
+        for args in [
+            ["--frontend", "5555"],
+            ["--grpc", "9091"],
+            ["--source", "bitcoind:28332"],
+            ["--split", "x"],
+            ["--record", "x=big"],
+            ["--frame-bytes-max", "1GiB"],
+            ["--send-hwm", "0"],
+            ["--recv-hwm", "-1"],
+        ] {
+            let error = parse(&args).unwrap_err();
+            assert!(error.contains(args[0]), "{args:?}: {error}");
+        }
+    }
+}

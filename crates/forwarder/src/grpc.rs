@@ -1,0 +1,56 @@
+//! The private gRPC service: `Recorder`, health and reflection, behind the link token where there is one.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+use trestle_messages::FILE_DESCRIPTOR_SET;
+use trestle_messages::v1::recorder_server::{Recorder, RecorderServer};
+use trestle_messages::v1::{RecorderStatus, RecorderStatusRequest};
+use trestle_process::grpc::{LinkToken, guard};
+
+use crate::state::State;
+
+struct Service(Arc<State>);
+
+#[tonic::async_trait]
+impl Recorder for Service {
+    async fn status(&self, _: Request<RecorderStatusRequest>) -> Result<Response<RecorderStatus>, Status> {
+        Ok(Response::new(self.0.status()))
+    }
+}
+
+/// Serves until `stop` is sent or dropped, then lets open calls end.
+///
+/// # Errors
+/// If reflection cannot read its own descriptors, or the listener breaks.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    token: Option<LinkToken>,
+    state: Arc<State>,
+    stop: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<RecorderServer<Service>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let stopped = async {
+        let _ = stop.await;
+    };
+    Server::builder()
+        .layer(guard(token))
+        .add_service(RecorderServer::new(Service(state)))
+        .add_service(health)
+        .add_service(reflection().build_v1().context("the gRPC descriptors are broken")?)
+        .add_service(reflection().build_v1alpha().context("the gRPC descriptors are broken")?)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopped)
+        .await
+        .context("--grpc")
+}

@@ -1,0 +1,282 @@
+//! The loop that moves messages: one thread, which owns every ØMQ data socket.
+//!
+//! A turn: wait → take subscriptions and pass interest up → move up to [`BURST_MAX`] messages from each input → beat if it
+//! is time → publish what was counted. The clocks are read once a turn, and a message costs no allocation and no copy of
+//! its bytes.
+
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use prost::Message as _;
+use trestle_messages::v1::Stamp;
+use trestle_messages::{BEAT_MARKER, stamp, topic};
+use trestle_process::wake::Wakeable;
+use trestle_process::zmq::poll;
+use trestle_recorder::{Entered, Intake, Stamper};
+use zmq::Error;
+
+use crate::beat::BeatClock;
+use crate::interest::{Change, Side, Target, Wants};
+use crate::message::{Frame, Port};
+use crate::metrics::{Counts, Metrics};
+use crate::sockets::{Input, Sockets};
+use crate::state::State;
+use crate::watch::Watch;
+
+/// Messages taken from one socket before the others get their turn; as many as `zmq_proxy` takes.
+const BURST_MAX: usize = 1_000;
+/// What has come in before the end is still passed on, for this long at most.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+
+/// Everything of the proxy but its sockets.
+pub(crate) struct Proxy {
+    wants: Wants,
+    stamper: Stamper,
+    intake: Intake,
+    beat: BeatClock,
+    counts: Counts,
+    metrics: Metrics,
+    state: Arc<State>,
+    watch: Watch,
+    /// The frame on its way.
+    frame: Frame,
+    /// It again, for the link.
+    copy: Frame,
+    /// What is made here: stamps, topics, beats, subscriptions.
+    made: Frame,
+}
+
+impl Proxy {
+    /// Asks the publishers for what is recorded.
+    ///
+    /// # Errors
+    /// What libzmq answers.
+    pub(crate) fn new(
+        sockets: &Sockets,
+        stamper: Stamper,
+        intake: Intake,
+        metrics: Metrics,
+        watch: Watch,
+        state: Arc<State>,
+    ) -> Result<Self, Error> {
+        let aliased = sockets.inputs.iter().enumerate();
+        let aliased = aliased.filter_map(|(n, input)| Some((n, input.alias.clone()?)));
+        let (wants, changes) = Wants::new(stamper.rules(), aliased);
+        let mut proxy = Self {
+            wants,
+            stamper,
+            intake,
+            beat: BeatClock::new(Instant::now()),
+            counts: Counts::new(sockets.inputs.len()),
+            metrics,
+            state,
+            watch,
+            frame: Frame::new(),
+            copy: Frame::new(),
+            made: Frame::new(),
+        };
+        proxy.ask_publishers(sockets, changes)?;
+        Ok(proxy)
+    }
+
+    /// Runs until it is told to stop, then passes on what has come in and closes the sockets.
+    ///
+    /// # Errors
+    /// What libzmq answers; in practice never.
+    pub(crate) fn run(mut self, sockets: Sockets, mut wakeable: Wakeable) -> Result<(), Error> {
+        let mut items = sockets.poll_items();
+        let wake = items.len();
+        items.push(zmq::PollItem::from_fd(wakeable.as_raw_fd(), zmq::POLLIN));
+        let mut now = Instant::now();
+        while !self.state.is_stopping() {
+            let wait = self.beat.wait(now, self.stamper.head());
+            // Rounded up: a wait of 0 ms would spin through the last millisecond.
+            poll(&mut items, i64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX))?;
+            if items[wake].is_readable() {
+                wakeable.drain();
+            }
+            now = Instant::now();
+            if items[0].is_readable() {
+                self.take_subscriptions(&sockets, Side::Backend)?;
+            }
+            if items[1].is_readable() {
+                self.take_subscriptions(&sockets, Side::Link)?;
+            }
+            let quiet = self.forward(&sockets, |n| items[2 + n].is_readable())?;
+            self.end_turn(&sockets, now, quiet)?;
+        }
+        drop(items);
+        self.finish(&sockets)
+    }
+
+    /// Passes on what has come in already, and says where the sequence ends.
+    fn finish(mut self, sockets: &Sockets) -> Result<(), Error> {
+        let deadline = Instant::now() + FINISH_MAX;
+        while !self.forward(sockets, |_| true)? && Instant::now() < deadline {}
+        self.beat.ask();
+        self.end_turn(sockets, Instant::now(), true)?;
+        sockets.linger()
+    }
+
+    fn end_turn(&mut self, sockets: &Sockets, now: Instant, quiet: bool) -> Result<(), Error> {
+        let head = self.stamper.head();
+        if self.beat.is_due(now, head, quiet) {
+            self.send_beat(sockets)?;
+            self.beat.sent(now, head);
+        }
+        self.watch.look(sockets, &self.metrics, now);
+        self.metrics.publish(&mut self.counts, head);
+        self.state.turned(now, head);
+        Ok(())
+    }
+
+    /// What came up at one side: subscriptions, and from peers that are no SUB perhaps something else.
+    fn take_subscriptions(&mut self, sockets: &Sockets, side: Side) -> Result<(), Error> {
+        let port = match side {
+            Side::Backend => &sockets.backend,
+            Side::Link => &sockets.link,
+        };
+        for _ in 0..BURST_MAX {
+            if !port.receive(&mut self.frame)? {
+                break;
+            }
+            let (subscribe, prefix) = match self.frame.bytes().split_first() {
+                Some((1, prefix)) => (true, prefix),
+                Some((0, prefix)) => (false, prefix),
+                _ => {
+                    self.counts.dropped_malformed += 1;
+                    continue;
+                }
+            };
+            if side == Side::Link && subscribe && prefix == topic::RESERVED {
+                self.beat.ask();
+            }
+            let changes = self.wants.change(side, subscribe, prefix);
+            self.ask_publishers(sockets, changes)?;
+        }
+        self.metrics.subscriptions(&self.wants);
+        Ok(())
+    }
+
+    fn ask_publishers(&mut self, sockets: &Sockets, changes: Vec<Change>) -> Result<(), Error> {
+        for Change { target, frame } in changes {
+            let concerned = |(n, input): &(usize, &Input)| match target {
+                Target::Plain => input.alias.is_none(),
+                Target::Aliased(index) => *n == index,
+            };
+            for (_, input) in sockets.inputs.iter().enumerate().filter(concerned) {
+                self.made.set(&frame);
+                input.port.send(&mut self.made, false)?;
+            }
+        }
+        self.metrics.subscriptions(&self.wants);
+        Ok(())
+    }
+
+    /// Moves messages from the inputs that may have some. True if none is left waiting.
+    fn forward(&mut self, sockets: &Sockets, readable: impl Fn(usize) -> bool) -> Result<bool, Error> {
+        let mut now_unix_ns = None;
+        let mut quiet = true;
+        for (n, input) in sockets.inputs.iter().enumerate().filter(|(n, _)| readable(*n)) {
+            let now_unix_ns = *now_unix_ns.get_or_insert_with(unix_ns);
+            let mut moved = 0;
+            while moved < BURST_MAX && input.port.receive(&mut self.frame)? {
+                self.pass_on(sockets, n, now_unix_ns)?;
+                moved += 1;
+            }
+            quiet &= moved < BURST_MAX;
+        }
+        Ok(quiet)
+    }
+
+    /// Passes on the message whose first frame is in `self.frame`.
+    fn pass_on(&mut self, sockets: &Sockets, n: usize, now_unix_ns: u64) -> Result<(), Error> {
+        let input = &sockets.inputs[n];
+        let frame0 = self.frame.bytes();
+        if input.alias.is_none() && topic::is_reserved(frame0) {
+            self.counts.dropped_reserved += 1;
+            return skip_rest(&input.port, &mut self.frame);
+        }
+        let n_frames_or_2 = if self.frame.more() { 2 } else { 1 };
+        let entered = self.intake.enter(input.alias.is_some(), frame0, n_frames_or_2);
+        let topic = match (&entered, &input.alias) {
+            (Entered::Aliased, Some(alias)) => alias,
+            (Entered::Split { topic, .. }, _) => &frame0[topic.clone()],
+            _ => frame0,
+        };
+        let mut stamp = self.stamper.stamp(topic, now_unix_ns);
+        let to_backend = self.wants.len(Side::Backend) > 0;
+        // Where no edge follows, no copy is made for the link; offsets are given out all the same.
+        let to_link = self.wants.len(Side::Link) > 0;
+        if entered != Entered::AsSent {
+            stamp.original_frames = true;
+            if let Entered::Split { body_start, .. } = entered {
+                // The frame size is bounded to 128 MiB by configuration.
+                stamp.body_start = u32::try_from(body_start).expect("a frame is far below 4 GiB");
+            }
+            if to_link {
+                self.made.set(topic);
+                self.counts.link.bytes += topic.len() as u64;
+                sockets.link.send(&mut self.made, true)?;
+            }
+        }
+        let mut bytes = 0;
+        loop {
+            let more = self.frame.more();
+            bytes += self.frame.bytes().len() as u64;
+            match (to_link, to_backend) {
+                (true, true) => {
+                    self.copy.share(&mut self.frame);
+                    sockets.link.send(&mut self.copy, true)?;
+                    sockets.backend.send(&mut self.frame, more)?;
+                }
+                (true, false) => sockets.link.send(&mut self.frame, true)?,
+                (false, true) => sockets.backend.send(&mut self.frame, more)?,
+                (false, false) => {}
+            }
+            if !more {
+                break;
+            }
+            input.port.receive_rest(&mut self.frame)?;
+        }
+        self.counts.inputs[n].add(bytes);
+        if to_backend {
+            self.counts.backend.add(bytes);
+        }
+        if to_link {
+            let stamp_bytes = self.send_stamp(&sockets.link, &stamp)?;
+            self.counts.link.add(bytes + stamp_bytes);
+        }
+        Ok(())
+    }
+
+    fn send_stamp(&mut self, link: &Port, stamp: &Stamp) -> Result<u64, Error> {
+        let (bytes, len) = stamp::encode(stamp);
+        self.made.set(&bytes[..len]);
+        link.send(&mut self.made, false)?;
+        Ok(len as u64)
+    }
+
+    fn send_beat(&mut self, sockets: &Sockets) -> Result<(), Error> {
+        let beat = self.stamper.beat().encode_to_vec();
+        for (bytes, more) in [(topic::RESERVED, true), (BEAT_MARKER, true), (&beat[..], false)] {
+            self.made.set(bytes);
+            sockets.link.send(&mut self.made, more)?;
+        }
+        self.counts.beats += 1;
+        Ok(())
+    }
+}
+
+fn skip_rest(port: &Port, frame: &mut Frame) -> Result<(), Error> {
+    while frame.more() {
+        port.receive_rest(frame)?;
+    }
+    Ok(())
+}
+
+fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
