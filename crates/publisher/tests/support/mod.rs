@@ -48,9 +48,14 @@ impl Subscriber {
         Self { endpoint: endpoint.to_owned(), socket }
     }
 
-    /// The next message's frames.
+    /// The next message's frames; [`settle`](Self::settle)'s single ones are skipped.
     pub(crate) fn recv(&self) -> Vec<Vec<u8>> {
-        self.socket.recv_multipart(0).expect("a message before the deadline")
+        loop {
+            let frames = self.socket.recv_multipart(0).expect("a message before the deadline");
+            if frames.len() > 1 {
+                return frames;
+            }
+        }
     }
 
     /// The next message, a typed event, with its topic.
@@ -69,6 +74,22 @@ impl Subscriber {
     /// Messages that have come and were not read.
     pub(crate) fn rest(&self) -> Vec<Vec<Vec<u8>>> {
         std::iter::from_fn(|| self.socket.recv_multipart(zmq::DONTWAIT).ok()).collect()
+    }
+
+    /// Publishes to `frontend` until a message comes back: a subscription to `prefix` stands all the way then.
+    pub(crate) fn settle(&self, frontend: &str, prefix: &[u8]) {
+        let publisher = Context::new().socket(zmq::PUB).unwrap();
+        publisher.set_linger(0).unwrap();
+        publisher.connect(frontend).unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            assert!(Instant::now() < deadline, "no subscription reaches {frontend}");
+            publisher.send(prefix, 0).unwrap();
+            self.turn();
+            if !self.rest().is_empty() {
+                break;
+            }
+        }
     }
 
     pub(crate) fn subscribe(&self, prefix: &[u8]) {
