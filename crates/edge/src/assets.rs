@@ -23,13 +23,13 @@ struct Web;
 
 /// A file as it is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asset {
+pub(crate) struct Asset {
     /// The whole file.
-    pub bytes: &'static [u8],
+    pub(crate) bytes: &'static [u8],
     /// With its charset where it is text.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// Strong and quoted (RFC 9110 §8.8.3): another build with the same file keeps browsers' caches.
-    pub etag: &'static str,
+    pub(crate) etag: &'static str,
 }
 
 static ASSETS: LazyLock<HashMap<String, Asset>> = LazyLock::new(|| {
@@ -38,7 +38,7 @@ static ASSETS: LazyLock<HashMap<String, Asset>> = LazyLock::new(|| {
 });
 
 /// The file at a URL's path, such as `/client.js`; `/` is the page.
-pub fn asset(path: &str) -> Option<&'static Asset> {
+pub(crate) fn asset(path: &str) -> Option<&'static Asset> {
     ASSETS.get(if path == "/" { "/index.html" } else { path })
 }
 

@@ -29,7 +29,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// An [`Exit`](trestle_process::exit::Exit): 64 for the token's file, 71 for the address.
-pub async fn start(
+pub(crate) async fn start(
     config: &Config,
     upstream: Arc<Upstream>,
     shards: Vec<Arc<ShardMetrics>>,

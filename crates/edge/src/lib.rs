@@ -1,10 +1,169 @@
-//! The edge: serves browsers from ØMQ.
+//! The edge: serves browsers what comes over ØMQ.
+//!
+//! Data flows one way: [`ingest`] takes messages from ØMQ into one log (record), each shard reads it by a cursor of its
+//! own, finds who wants what (route), encodes each message once a format and writes it to the sockets (deliver). What goes
+//! up, the prefixes that browsers want, is one channel back to the ingest thread. The rooms: `http` knows warp, `ingest`
+//! knows ØMQ, `control` knows tonic, `shard` knows sockets; the protocol and its state are `trestle_hub`'s.
+//!
+//! ```no_run
+//! # async fn run() -> anyhow::Result<()> {
+//! use clap::Parser as _;
+//! let config = trestle_edge::Config::parse_from(["trestle-edge", "--source", "tcp://127.0.0.1:28332"]);
+//! let mut edge = trestle_edge::start(config).await?;
+//! println!("http://{}/", edge.address);
+//! edge.shutdown().await
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
-pub mod assets;
+mod assets;
 pub mod config;
-pub mod control;
+mod control;
+mod http;
 pub mod ingest;
 pub mod metrics;
+mod shard;
 pub mod tally;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
+use trestle_process::private_http::{self, Private, Readiness};
+use trestle_recorder::Log;
+
+pub use config::Config;
+
+use ingest::{Ingest, Upstream};
+use metrics::ShardMetrics;
+
+/// How often [`Running::ready`] looks.
+const READY_POLL: Duration = Duration::from_millis(5);
+
+/// A running edge. Dropped without [`shutdown`](Self::shutdown) its browsers are cut without a word.
+#[derive(Debug)]
+pub struct Running {
+    /// Where browsers connect.
+    pub address: SocketAddr,
+    /// Where gRPC listens.
+    pub control: SocketAddr,
+    /// Where health and metrics are.
+    pub metrics: SocketAddr,
+    ingest: Ingest,
+    shards: Vec<JoinHandle<()>>,
+    failures: mpsc::UnboundedReceiver<anyhow::Error>,
+    stop: watch::Sender<bool>,
+    private: Vec<AbortHandle>,
+}
+
+/// Starts everything. Upstream need not be reachable: the edge says so and waits for it.
+///
+/// # Errors
+/// An [`Exit`](trestle_process::exit::Exit) with code 64 for flags that contradict each other, 71 for an address that
+/// cannot be bound; each names the flag.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let ingest_options = ingest::Options {
+        upstream: config.upstream()?,
+        bounds: config.bounds(),
+        interest_linger: config.interest_linger,
+    };
+    let listeners = shard::listeners(config.listen, config.shards())?;
+    let address = listeners.first().context("at least one shard")?.local_addr()?;
+    let metrics_listener = private_http::bind("--metrics", config.metrics).await?;
+    let metrics_address = metrics_listener.local_addr()?;
+
+    let log = Arc::new(Log::new(config.log_bytes_max()));
+    let appended: Vec<_> = listeners.iter().map(|_| Arc::new(Notify::new())).collect();
+    let ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
+    let upstream = Arc::clone(&ingest.upstream);
+
+    let (stop, stopping) = watch::channel(false);
+    let (failed, failures) = mpsc::unbounded_channel();
+    let counts: Vec<_> = listeners.iter().map(|_| Arc::new(ShardMetrics::default())).collect();
+    let mut replica = [0; 4];
+    getrandom::fill(&mut replica).map_err(|error| anyhow!("no random bytes for session names: {error}"))?;
+    let mut shards = Vec::new();
+    for (nth, (listener, appended)) in listeners.into_iter().zip(appended).enumerate() {
+        let options = shard::Options {
+            name: format!("{:08x}-{nth}", u32::from_be_bytes(replica)),
+            limits: config.limits(),
+            handshake_timeout: config.handshake_timeout,
+            log: Arc::clone(&log),
+            appended,
+            upstream: Arc::clone(&upstream),
+            interest: ingest.interest.clone(),
+            metrics: Arc::clone(&counts[nth]),
+            stopping: stopping.clone(),
+        };
+        shards.push(shard::start(listener, options, failed.clone())?);
+    }
+
+    let (control, serving) = control::start(&config, Arc::clone(&upstream), counts.clone()).await?;
+    let readiness = {
+        let upstream = Arc::clone(&upstream);
+        move || readiness(&upstream)
+    };
+    let private =
+        Private { registry: metrics::registry(counts, upstream, log), readiness: Box::new(readiness) };
+    let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();
+    tracing::info!(
+        "listening on http://{address}/, gRPC on {control}, metrics on http://{metrics_address}/metrics"
+    );
+    Ok(Running {
+        address,
+        control,
+        metrics: metrics_address,
+        ingest,
+        shards,
+        failures,
+        stop,
+        private: vec![private, serving],
+    })
+}
+
+fn readiness(upstream: &Upstream) -> Readiness {
+    match (upstream.is_ready(), upstream.is_stale()) {
+        (false, _) => Err("not ready: nothing has come from upstream yet".to_owned()),
+        (true, true) => Ok("ready, stale: upstream is silent".to_owned()),
+        (true, false) => Ok("ready".to_owned()),
+    }
+}
+
+impl Running {
+    /// Resolves if a part of the edge ends by itself: then the process must end too, with this error. Cancel safe.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            error = self.ingest.failed() => error,
+            Some(error) = self.failures.recv() => error,
+        }
+    }
+
+    /// Resolves when the edge can serve browsers.
+    pub async fn ready(&self) {
+        while !self.ingest.upstream.is_ready() {
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Says goodbye to every browser and ends, within some seconds.
+    ///
+    /// # Errors
+    /// If a shard's thread panicked.
+    pub async fn shutdown(self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        let Self { ingest, shards, private, .. } = self;
+        let ended = tokio::task::spawn_blocking(move || {
+            let ended = shards.into_iter().map(JoinHandle::join).collect::<Result<Vec<()>, _>>();
+            ingest.shutdown();
+            ended.map_err(|_| anyhow!("a shard's thread panicked"))
+        });
+        let ended = ended.await.context("the shutdown panicked")?;
+        private.iter().for_each(AbortHandle::abort);
+        ended.map(drop)
+    }
+}

@@ -30,8 +30,6 @@ pub enum Refusal {
     Topic,
     /// The edge is not ready, or drains.
     NotReady,
-    /// The request was not finished in time.
-    Timeout,
 }
 
 /// Why messages that a session wanted were not sent.
@@ -53,7 +51,7 @@ pub trait Label: Copy + PartialEq + 'static {
 
 impl Label for Refusal {
     const ALL: &'static [Self] =
-        &[Self::Subprotocol, Self::Version, Self::Malformed, Self::Topic, Self::NotReady, Self::Timeout];
+        &[Self::Subprotocol, Self::Version, Self::Malformed, Self::Topic, Self::NotReady];
 
     fn text(self) -> String {
         match self {
@@ -62,7 +60,6 @@ impl Label for Refusal {
             Self::Malformed => "malformed",
             Self::Topic => "topic",
             Self::NotReady => "not_ready",
-            Self::Timeout => "timeout",
         }
         .to_owned()
     }

@@ -1,2 +1,37 @@
-//! stub
-fn main(){}
+//! The command line: one binary for whoever tries, watches or operates Trestle.
+
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use trestle_process::config::{self, Common};
+use trestle_process::{exit, log};
+
+/// Live ØMQ messages in browsers.
+#[derive(Debug, Parser)]
+#[command(name = "trestle", version)]
+struct Flags {
+    #[command(flatten)]
+    common: Common,
+    /// Without one: demo.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a publisher, the forwarder and an edge in this process, and shows the page.
+    Demo(demo::Flags),
+}
+
+fn main() -> ExitCode {
+    exit::with(run(config::load()))
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
+    log::init(&flags.common.log, flags.common.log_format)?;
+    match flags.command.unwrap_or(Command::Demo(demo::Flags::default())) {
+        Command::Demo(flags) => demo::run(&flags),
+    }
+}

@@ -12,6 +12,8 @@ mod poll;
 mod reach;
 mod seldom;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod wants;
 
@@ -73,25 +75,33 @@ pub struct Ingest {
 /// If there are no more threads or file descriptors, or libzmq refuses an endpoint. An unreachable upstream is no error.
 pub fn start(options: Options, log: Arc<Log>, shards: Vec<Arc<Notify>>) -> anyhow::Result<Ingest> {
     let (waker, wakeable) = wake::pair().context("no file descriptor to wake the ingest thread")?;
-    let (sender, receiver) = interest::channel(waker.clone());
-    let (failure, failed) = oneshot::channel();
+    let (interest, wants) = interest::channel(waker.clone());
     let upstream = Arc::new(Upstream::default());
-    let stop = Arc::new(AtomicBool::new(false));
     let (sockets, poll) = open(options, log, shards, Arc::clone(&upstream))?;
+    let (thread, failed) = spawn(waker, move |stop| poll.run(&sockets, wakeable, &wants, stop))?;
+    Ok(Ingest { interest, upstream, failed, _thread: thread })
+}
 
+/// Runs `run` in a thread of its own until it sees the flag; an error or a panic of it is what the receiver gets.
+fn spawn(
+    waker: Waker,
+    run: impl FnOnce(&AtomicBool) -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<(Thread, oneshot::Receiver<anyhow::Error>)> {
+    let (failure, failed) = oneshot::channel();
+    let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    let run = move || {
-        let run = AssertUnwindSafe(|| poll.run(&sockets, wakeable, &receiver, &stopped));
-        let result = catch_unwind(run).unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
+    let body = move || {
+        // Whatever the panic left half done goes with the thread.
+        let result = catch_unwind(AssertUnwindSafe(|| run(&stopped)));
+        let result = result.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
         if let Err(error) = result {
             tracing::error!("the ingest thread ended: {error:#}");
-            // Nobody listens during shutdown.
+            // During shutdown nobody listens.
             let _ = failure.send(error.context("the ingest thread ended"));
         }
     };
-    let handle = thread::Builder::new().name("ingest".to_owned()).spawn(run).context("the ingest thread")?;
-    let thread = Thread { stop, waker, handle: Some(handle) };
-    Ok(Ingest { interest: sender, upstream, failed, _thread: thread })
+    let handle = thread::Builder::new().name("ingest".to_owned()).spawn(body).context("the ingest thread")?;
+    Ok((Thread { stop, waker, handle: Some(handle) }, failed))
 }
 
 impl Ingest {

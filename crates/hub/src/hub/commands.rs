@@ -39,6 +39,9 @@ impl Hub {
     fn hear(&mut self, id: SessionId, incoming: Incoming<'_>) {
         let session = &mut self.sessions[id as usize];
         let is_open = session.phase == Phase::Open;
+        let is_data =
+            matches!(incoming, Incoming::Text(_) | Incoming::Binary(_) | Incoming::Compressed { .. });
+        self.counts.received += u64::from(is_data);
         match incoming {
             Incoming::Close { code, .. } => {
                 if is_open {

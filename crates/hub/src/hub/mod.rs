@@ -45,6 +45,8 @@ pub enum InterestChange {
 pub struct Counts {
     /// Messages written to a client, whole.
     pub deliveries: u64,
+    /// Messages from clients.
+    pub received: u64,
     /// Bytes written to clients, framing included.
     pub bytes_out: u64,
     /// Messages dropped for clients that read too slowly and cannot be told.

@@ -1,0 +1,211 @@
+//! The public port's HTTP: the handshakes of WebSockets, the page and its files. The only room that knows warp, beside
+//! the accept loop that serves it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::upgrade::OnUpgrade;
+use percent_encoding::percent_decode_str;
+use tokio::sync::{mpsc, oneshot};
+use trestle_hub::Protocol;
+use trestle_hub::ws::{Handshake, HandshakeError, VERSION};
+use trestle_messages::topic;
+use warp::Filter;
+use warp::http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+};
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::path::FullPath;
+use warp::reply::Response;
+
+use crate::assets::{self, Asset};
+use crate::ingest::Upstream;
+use crate::metrics::{Refusal, ShardMetrics};
+
+/// What the page may do: nothing that does not come from here.
+const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The client's address, put into each request by the accept loop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// An accepted handshake, on its way to the shard.
+pub(crate) struct Opening {
+    pub(crate) protocol: Protocol,
+    /// The URL's `topic`s.
+    pub(crate) topics: Vec<Vec<u8>>,
+    pub(crate) upgrade: OnUpgrade,
+    /// Told when the subscriptions stand: then the 101 may go out.
+    pub(crate) stands: oneshot::Sender<()>,
+}
+
+/// What the routes know of their shard: where accepted handshakes go, and what is asked and counted before.
+#[derive(Clone)]
+pub(crate) struct Door {
+    openings: mpsc::UnboundedSender<Opening>,
+    upstream: Arc<Upstream>,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Door {
+    pub(crate) fn new(
+        openings: mpsc::UnboundedSender<Opening>,
+        upstream: Arc<Upstream>,
+        metrics: Arc<ShardMetrics>,
+    ) -> Self {
+        Self { openings, upstream, metrics }
+    }
+
+    fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, peer: Option<Peer>) -> Response {
+        self.metrics.refusals.of(refusal).add(1);
+        tracing::debug!(peer = peer.map(|Peer(peer)| peer.to_string()), why, "no WebSocket");
+        text(status, format!("{why}\n"))
+    }
+}
+
+/// All routes of the public port.
+pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    let websocket = warp::path::end()
+        .and(warp::header::value("upgrade").map(drop::<HeaderValue>).untuple_one())
+        .or(warp::path("ws").and(warp::path::end()))
+        .unify()
+        .and(warp::get())
+        .and(warp::header::headers_cloned())
+        .and(raw_query())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Peer>())
+        .then(move |headers, query: String, upgrade, peer| {
+            handshake(door.clone(), headers, query, upgrade, peer)
+        });
+    let file = warp::get()
+        .or(warp::head())
+        .unify()
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .map(|path: FullPath, headers: HeaderMap| file(path.as_str(), &headers));
+    let other = warp::any().map(|| {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+    });
+    websocket.or(file).unify().or(other).unify()
+}
+
+/// The query as it came, since topics need not be UTF-8.
+fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
+    warp::query::raw().or(warp::any().map(String::new)).unify()
+}
+
+async fn handshake(
+    door: Door,
+    headers: HeaderMap,
+    query: String,
+    upgrade: Option<OnUpgrade>,
+    peer: Option<Peer>,
+) -> Response {
+    let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let Handshake { accept, protocols } = match Handshake::parse(lines) {
+        Ok(handshake) => handshake,
+        Err(error) => return malformed(&door, error, peer),
+    };
+    let Some(protocol) = Protocol::choose(protocols) else {
+        let names = Protocol::ALL.map(Protocol::name).join(", ");
+        let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
+        return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, peer);
+    };
+    let topics = match topics(&query, protocol) {
+        Ok(topics) => topics,
+        Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
+    };
+    if !door.upstream.is_ready() {
+        let why = "not ready: nothing has come from upstream yet";
+        return door.refuse(Refusal::NotReady, StatusCode::SERVICE_UNAVAILABLE, why, peer);
+    }
+    let Some(upgrade) = upgrade else {
+        let why = "this connection cannot be upgraded; HTTP/1.1 is needed";
+        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, peer);
+    };
+    let (stands, standing) = oneshot::channel();
+    let _ = door.openings.send(Opening { protocol, topics, upgrade, stands });
+    if standing.await.is_err() {
+        let why = "this edge is about to end";
+        return door.refuse(Refusal::NotReady, StatusCode::SERVICE_UNAVAILABLE, why, peer);
+    }
+    switching_protocols(&accept, protocol)
+}
+
+fn malformed(door: &Door, error: HandshakeError, peer: Option<Peer>) -> Response {
+    let refusal = if error == HandshakeError::WrongVersion { Refusal::Version } else { Refusal::Malformed };
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = door.refuse(refusal, status, &error.to_string(), peer);
+    if status == StatusCode::UPGRADE_REQUIRED {
+        let headers = response.headers_mut();
+        // RFC 9110 §7.8 and RFC 6455 §4.2.2: a 426 says what to upgrade to.
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+    }
+    response
+}
+
+fn switching_protocols(accept: &str, protocol: Protocol) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(accept).expect("base64 is a header value"));
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+    response
+}
+
+/// The `topic`s of a query. Without any a `rust-websocket` client, which has no other way to ask, gets everything.
+fn topics(query: &str, protocol: Protocol) -> Result<Vec<Vec<u8>>, String> {
+    let mut topics = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name != "topic" {
+            return Err(format!("unknown parameter `{name}`; known is `topic`, which may be repeated"));
+        }
+        let bytes: Vec<u8> = percent_decode_str(&value.replace('+', " ")).collect();
+        if bytes.len() > topic::TOPIC_BYTES_MAX {
+            return Err(format!("a topic has at most {} bytes", topic::TOPIC_BYTES_MAX));
+        }
+        if topic::is_reserved(&bytes) {
+            return Err("topics that begin with \\0trestle are reserved".to_owned());
+        }
+        topics.push(bytes);
+    }
+    if topics.is_empty() && protocol == Protocol::RustWebsocket {
+        topics.push(Vec::new());
+    }
+    Ok(topics)
+}
+
+fn file(path: &str, request: &HeaderMap) -> Response {
+    let Some(Asset { bytes, content_type, etag }) = assets::asset(path) else {
+        return text(StatusCode::NOT_FOUND, "not found\n".to_owned());
+    };
+    let is_known = request.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let mut response =
+        if is_known { Response::default() } else { Response::new(bytes::Bytes::from_static(bytes).into()) };
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(ETAG, HeaderValue::from_static(etag));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn text(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

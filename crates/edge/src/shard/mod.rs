@@ -1,0 +1,128 @@
+//! A shard: one thread that owns its listener, its sessions and their sockets.
+//!
+//! Nothing of it is shared. Messages come by its own cursor on the log, connections by its own listener
+//! (`SO_REUSEPORT`), and what goes out is written from its own loop, so that a delivery takes no lock and wakes nobody.
+
+mod accept;
+mod connection;
+mod listen;
+mod state;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+use trestle_hub::{Limits, wheel};
+use trestle_recorder::Log;
+
+use crate::http::Door;
+use crate::ingest::{InterestSender, Upstream};
+use crate::metrics::ShardMetrics;
+use state::State;
+
+pub(crate) use listen::listeners;
+
+/// Clients are asked to come back spread over this, so that a restart is no storm.
+const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
+/// After goodbye, whoever has not answered by then is dropped.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a shard is given at its start.
+pub(crate) struct Options {
+    /// Begins its sessions' names.
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) log: Arc<Log>,
+    /// Notified after each append to the log.
+    pub(crate) appended: Arc<Notify>,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) interest: InterestSender,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    /// Becomes true when the process ends.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// Starts the thread; if it ends before its time, `failed` is told.
+///
+/// # Errors
+/// If there is no more thread or file descriptor.
+pub(crate) fn start(
+    listener: std::net::TcpListener,
+    options: Options,
+    failed: mpsc::UnboundedSender<anyhow::Error>,
+) -> anyhow::Result<thread::JoinHandle<()>> {
+    let thread = thread::Builder::new().name(format!("shard {}", options.name));
+    let run = move || {
+        if let Err(error) = run(listener, options) {
+            // Nobody listens if the process ends already.
+            let _ = failed.send(error);
+        }
+    };
+    thread.spawn(run).context("cannot start a shard's thread")
+}
+
+fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (appended, mut stopping) = (Arc::clone(&options.appended), options.stopping.clone());
+        let (requests, openings) = mpsc::unbounded_channel();
+        let door = Door::new(requests, Arc::clone(&options.upstream), Arc::clone(&options.metrics));
+        let handshake_timeout = options.handshake_timeout;
+        let state = Rc::new(RefCell::new(State::new(options)));
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(deliver(Rc::clone(&state), appended));
+        tasks.spawn_local(keep_time(Rc::clone(&state)));
+        tasks.spawn_local(connection::open_all(Rc::clone(&state), openings, handshake_timeout));
+        let accepting = tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout));
+        tokio::select! {
+            // The sender lives as long as the process; if it is gone, so is the reason to run.
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+            // None of them ends but by a panic, and without one of them the shard is no use.
+            Some(ended) = tasks.join_next() => return Err(anyhow!("a shard failed: {ended:?}")),
+        }
+        accepting.abort();
+        say_goodbye(&state).await;
+        Ok(())
+    })
+}
+
+/// Delivers what comes into the log. While it visits sockets more may come; then the next round has more for each
+/// socket, and the cost of a visit is shared: under load the batches grow by themselves.
+async fn deliver(state: Rc<RefCell<State>>, appended: Arc<Notify>) {
+    loop {
+        appended.notified().await;
+        while state.borrow_mut().deliver() {
+            // Clients' bytes get their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn keep_time(state: Rc<RefCell<State>>) {
+    let mut ticks = tokio::time::interval(wheel::TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        state.borrow_mut().tick(Instant::now());
+    }
+}
+
+async fn say_goodbye(state: &RefCell<State>) {
+    state.borrow_mut().goodbye(RECONNECT_SPREAD);
+    let gone = async {
+        while !state.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // Whoever does not answer is dropped with the runtime.
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, gone).await;
+}

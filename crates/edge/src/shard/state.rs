@@ -1,0 +1,242 @@
+//! What a shard owns: its hub, its cursor on the log, its clients' sockets.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use trestle_hub::encode::GoodbyeReason;
+use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Visit};
+use trestle_messages::Position;
+use trestle_recorder::{Cursor, Log, Segment};
+
+use super::Options;
+use crate::ingest::{InterestSender, Upstream};
+use crate::metrics::{DropCause, ShardMetrics};
+
+/// Bytes read from a socket at once, into one buffer for all of them.
+const SCRATCH_BYTES: usize = 64 << 10;
+/// Reads from one client before others get their turn.
+const READS_IN_TURN: usize = 8;
+/// Outboxes are summed for the metrics each so many ticks.
+const OUTBOX_SUM_TICKS: u32 = 8;
+
+pub(crate) struct State {
+    hub: Hub,
+    /// By session number.
+    sockets: Vec<Option<Socket>>,
+    scratch: Box<[u8]>,
+    log: Arc<Log>,
+    cursor: Cursor,
+    segments: Vec<Arc<Segment>>,
+    upstream: Arc<Upstream>,
+    rules_version: u64,
+    interest: InterestSender,
+    metrics: Arc<ShardMetrics>,
+    ticks: u32,
+}
+
+/// A client's socket after the upgrade.
+struct Socket {
+    stream: TcpStream,
+    protocol: Protocol,
+    /// It took no more; the connection's task waits until it is writable.
+    is_blocked: bool,
+    /// Of the connection's task.
+    waker: Option<Waker>,
+}
+
+impl State {
+    pub(super) fn new(options: Options) -> Self {
+        let cursor = options.log.cursor();
+        let mut hub = Hub::new(options.name, options.limits, Instant::now());
+        hub.set_position(cursor.position());
+        Self {
+            hub,
+            sockets: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            log: options.log,
+            cursor,
+            segments: Vec::new(),
+            upstream: options.upstream,
+            rules_version: 0,
+            interest: options.interest,
+            metrics: options.metrics,
+            ticks: 0,
+        }
+    }
+
+    /// Delivers everything in the log that was not yet; false if there was nothing.
+    pub(super) fn deliver(&mut self) -> bool {
+        let mut segments = std::mem::take(&mut self.segments);
+        let overrun = self.log.read(&mut self.cursor, &mut segments);
+        if let Err(overrun) = overrun {
+            self.tell_overrun(overrun.messages, &segments);
+        }
+        for segment in &segments {
+            let mut next = self.hub.route(segment, 0);
+            while next < segment.len() {
+                self.flush();
+                next = self.hub.route(segment, next);
+            }
+        }
+        self.hub.set_position(self.cursor.position());
+        self.flush();
+        let delivered = !segments.is_empty();
+        segments.clear();
+        self.segments = segments;
+        delivered
+    }
+
+    fn tell_overrun(&mut self, messages: u64, rest: &[Arc<Segment>]) {
+        tracing::warn!(
+            messages,
+            "this shard fell behind the log; its clients are told what they may have lost"
+        );
+        self.metrics.drops.of(DropCause::ShardOverrun).add(messages);
+        let first = rest.iter().flat_map(|segment| segment.messages()).find_map(|message| message.position());
+        let until = first.map(|first| Position { offset: first.offset - 1, ..first });
+        self.hub.overrun(messages, until.or(self.cursor.position()));
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) {
+        let version = self.upstream.rules_version();
+        if version != self.rules_version {
+            self.rules_version = version;
+            self.hub.set_rules(self.upstream.rules());
+        }
+        self.hub.tick(now);
+        self.flush();
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(OUTBOX_SUM_TICKS) {
+            self.metrics.outbox_bytes.set(self.hub.outbox_bytes() as u64);
+        }
+    }
+
+    /// A session whose handshake is accepted; its socket follows by [`attach`](Self::attach).
+    pub(super) fn open(&mut self, protocol: Protocol, topics: &[Vec<u8>]) -> SessionId {
+        // What is in the log already came before this client.
+        self.deliver();
+        let id = self.hub.open(protocol, topics.iter().map(Vec::as_slice));
+        self.flush();
+        id
+    }
+
+    /// The socket of session `id`, and what came on it behind the handshake.
+    pub(super) fn attach(&mut self, id: SessionId, protocol: Protocol, stream: TcpStream, early: &[u8]) {
+        let index = id as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        self.sockets[index] = Some(Socket { stream, protocol, is_blocked: true, waker: None });
+        self.metrics.connections.of(protocol).add(1);
+        if !early.is_empty() {
+            self.hub.receive(id, &mut early.to_vec());
+            self.flush();
+        }
+    }
+
+    /// The session is over, whether or not it ever had a socket.
+    pub(super) fn detach(&mut self, id: SessionId) {
+        let code = self.hub.close(id);
+        if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
+            self.metrics.connections.of(socket.protocol).sub(1);
+            self.metrics.closed.of(code).add(1);
+        }
+        self.flush();
+    }
+
+    /// Everybody is told that this edge goes, and when to come back.
+    pub(super) fn goodbye(&mut self, spread: Duration) {
+        self.hub.goodbye(GoodbyeReason::Restarting, spread);
+        self.flush();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.hub.n_sessions() == 0
+    }
+
+    /// Reads what the client says and writes what it could not take before. Ready when the connection is over.
+    pub(super) fn poll_connection(&mut self, id: SessionId, context: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..READS_IN_TURN {
+            let socket = self.sockets[id as usize].as_mut().expect("the task owns an attached session");
+            if socket.waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+                socket.waker = Some(context.waker().clone());
+            }
+            if self.hub.is_ended(id) {
+                return Poll::Ready(());
+            }
+            if socket.is_blocked {
+                match socket.stream.poll_write_ready(context) {
+                    Poll::Ready(Ok(())) => {
+                        self.visit(id);
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending if !self.hub.wants_read(id) => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+            match socket.stream.poll_read_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+            match socket.stream.try_read(&mut self.scratch) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(n) => {
+                    self.metrics.received_bytes.add(n as u64);
+                    self.hub.receive(id, &mut self.scratch[..n]);
+                    self.flush();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Visits each socket for which there is something, sends interest upward, shows the counts.
+    fn flush(&mut self) {
+        let dirty = self.hub.take_dirty();
+        for id in &dirty {
+            self.visit(*id);
+        }
+        self.hub.end_turn(dirty);
+        for change in self.hub.take_interest() {
+            match change {
+                InterestChange::Wanted(prefix) => self.interest.add(&prefix),
+                InterestChange::Unwanted(prefix) => self.interest.remove(&prefix),
+            }
+        }
+        let Counts { deliveries, received, bytes_out, dropped_slow, .. } = self.hub.counts();
+        self.metrics.received_messages.set(received);
+        self.metrics.deliveries.set(deliveries);
+        self.metrics.sent_bytes.set(bytes_out);
+        self.metrics.drops.of(DropCause::SlowConsumer).set(dropped_slow);
+        self.metrics.subscriptions.set(self.hub.n_subscriptions() as u64);
+    }
+
+    fn visit(&mut self, id: SessionId) {
+        let Self { hub, sockets, metrics, .. } = self;
+        let Some(Some(socket)) = sockets.get_mut(id as usize) else {
+            // Its handshake is not over: what there is for it waits in its outbox.
+            let _ = hub.visit(id, |_| Err(io::ErrorKind::WouldBlock.into()));
+            return;
+        };
+        let Socket { stream, is_blocked, waker, .. } = socket;
+        let was_blocked = *is_blocked;
+        let visit = hub.visit(id, |slices: &[IoSlice<'_>]| {
+            metrics.writes.add(1);
+            stream.try_write_vectored(slices)
+        });
+        *is_blocked = visit == Visit::Blocked;
+        // The task must wait for other readiness than before, or end.
+        let is_news = visit == Visit::Ended || *is_blocked && !was_blocked;
+        if is_news && let Some(waker) = waker {
+            waker.wake_by_ref();
+        }
+    }
+}
