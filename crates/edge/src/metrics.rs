@@ -286,3 +286,84 @@ impl Page<'_> {
             .try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trestle_messages::v1::Stamp;
+    use trestle_recorder::SegmentBuilder;
+
+    use super::*;
+
+    fn page() -> String {
+        let shards: [Arc<ShardMetrics>; 2] = Default::default();
+        let (upstream, log) = (Arc::new(Upstream::default()), Arc::new(Log::new(1_000)));
+        for (n, shard) in (1..).zip(&shards) {
+            shard.connections.of(Protocol::Json).add(n);
+            shard.drops.of(DropCause::SlowConsumer).add(10 * n);
+            shard.closed.of(None).add(1);
+            shard.closed.of(Some(CloseCode::SlowConsumer)).add(n);
+            shard.refusals.of(Refusal::Subprotocol).add(n);
+            shard.deliveries.add(100 * n);
+        }
+        upstream.missing.add(7);
+        let mut batch = SegmentBuilder::default();
+        batch.push([&b"topic"[..]], Stamp::default());
+        log.append(&mut batch);
+        let mut page = String::new();
+        let registry = registry(shards.to_vec(), upstream, log);
+        prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+        page
+    }
+
+    #[test]
+    fn shards_are_summed() {
+        let page = page();
+        for line in [
+            "trestle_edge_connections{protocol=\"trestle.v1.json\"} 3",
+            "trestle_edge_connections{protocol=\"rust-websocket\"} 0",
+            "trestle_edge_dropped_messages_total{hop=\"session\",cause=\"slow_consumer\"} 30",
+            "trestle_edge_dropped_messages_total{hop=\"link\",cause=\"hole\"} 7",
+            "trestle_edge_sessions_closed_total{code=\"1006\"} 2",
+            "trestle_edge_sessions_closed_total{code=\"4008\"} 3",
+            "trestle_edge_handshake_refusals_total{cause=\"subprotocol\"} 3",
+            "trestle_edge_deliveries_total 300",
+            "trestle_edge_upstream_ready 0",
+            concat!("trestle_edge_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(page.lines().any(|other| other == line), "{line} is not in\n{page}");
+        }
+        let log = page.lines().find_map(|line| line.strip_prefix("trestle_edge_log_bytes ")).unwrap();
+        assert!(log.parse::<u64>().unwrap() > 5);
+    }
+
+    #[test]
+    fn every_metric_has_a_help_and_the_prefix() {
+        let page = page();
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let helped = page.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+        let helped: Vec<_> = helped.collect();
+        for sample in samples {
+            let name = sample.split(['{', ' ']).next().unwrap();
+            let family = name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name);
+            assert!(name.starts_with("trestle_edge_") && helped.contains(&family), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_label_has_a_number_of_its_own() {
+        fn check<L: Label>() {
+            let tallies = Tallies::<L>::default();
+            for (n, label) in (1..).zip(L::ALL) {
+                tallies.of(*label).add(n);
+            }
+            let n = L::ALL.len() as u64;
+            assert_eq!(tallies.sum(), n * (n + 1) / 2);
+            let texts: std::collections::HashSet<_> = L::ALL.iter().map(|label| label.text()).collect();
+            assert_eq!(texts.len(), L::ALL.len());
+        }
+        check::<Refusal>();
+        check::<DropCause>();
+        check::<Protocol>();
+        check::<Option<CloseCode>>();
+    }
+}

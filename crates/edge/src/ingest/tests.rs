@@ -95,15 +95,14 @@ impl Fixture {
         Self::start(config::Upstream::Link(forwarder.endpoint.parse().unwrap()), Bounds::default())
     }
 
-    fn sources(sources: &[String], rules: RecordRules, bounds: Bounds) -> Self {
+    fn sources(sources: &[&str], rules: RecordRules, bounds: Bounds) -> Self {
         let sources = sources.iter().map(|source| source.parse().unwrap()).collect();
         let splits = vec!["weather/=\\x20".parse().unwrap()];
         Self::start(config::Upstream::Sources { sources, splits, rules }, bounds)
     }
 
     fn source(publisher: &Publisher) -> Self {
-        let sources = [publisher.endpoint.clone()];
-        Self::sources(&sources, RecordRules::everything(), Bounds::default())
+        Self::sources(&[&publisher.endpoint], RecordRules::everything(), Bounds::default())
     }
 
     /// Reads on until `n` messages were seen in all.
@@ -160,7 +159,7 @@ fn a_publishers_messages_are_numbered_and_shards_notified() {
 #[test]
 fn what_is_not_recorded_is_fetched_on_demand() {
     let publisher = Publisher::new();
-    let mut f = Fixture::sources(&[publisher.endpoint.clone()], jobs(), Bounds::default());
+    let mut f = Fixture::sources(&[&publisher.endpoint], jobs(), Bounds::default());
     assert_eq!(publisher.next(), "+jobs/");
     let interest = &f.ingest.interest;
     for prefix in [&b"jobs/7"[..], b"chat/", b"chat/", b"\xff"] {
@@ -185,7 +184,7 @@ fn what_is_not_recorded_is_fetched_on_demand() {
 #[test]
 fn wants_are_counted_over_all_shards() {
     let publisher = Publisher::new();
-    let f = Fixture::sources(&[publisher.endpoint.clone()], RecordRules::nothing(), Bounds::default());
+    let f = Fixture::sources(&[&publisher.endpoint], RecordRules::nothing(), Bounds::default());
     let shards: Vec<_> = (0..4)
         .map(|shard| {
             let interest = f.ingest.interest.clone();
@@ -215,7 +214,7 @@ fn wants_are_counted_over_all_shards() {
 #[test]
 fn alias_and_split_name_what_comes() {
     let (plain, feed) = (Publisher::new(), Publisher::new());
-    let sources = [plain.endpoint.clone(), format!("eddn={}", feed.endpoint)];
+    let sources = [&plain.endpoint[..], &format!("eddn={}", feed.endpoint)];
     let rules = RecordRules::from_iter([RecordRule::new("weather/")]);
     let mut f = Fixture::sources(&sources, rules, Bounds::default());
     assert_eq!(plain.next(), "+weather/");
@@ -315,8 +314,7 @@ fn a_forwarder_that_restarts_is_followed_into_its_new_epoch() {
 #[test]
 fn an_upstream_that_comes_late_is_found() {
     let endpoint = Publisher::nobody();
-    let sources = [endpoint.clone()];
-    let mut f = Fixture::sources(&sources, RecordRules::everything(), Bounds::default());
+    let mut f = Fixture::sources(&[&endpoint], RecordRules::everything(), Bounds::default());
     f.until("a start", |upstream| upstream.is_ready() && upstream.is_stale());
     let publisher = Publisher::bind(&endpoint);
     assert_eq!(publisher.next(), "+");
@@ -329,7 +327,7 @@ fn an_upstream_that_comes_late_is_found() {
 #[test]
 fn a_frame_over_the_bound_cuts_the_peer_and_it_comes_back() {
     let (publisher, other) = (Publisher::new(), Publisher::new());
-    let sources = [publisher.endpoint.clone(), other.endpoint.clone()];
+    let sources = [&publisher.endpoint[..], &other.endpoint];
     let bounds = Bounds { frame_bytes_max: 1_000, ..Bounds::default() };
     let mut f = Fixture::sources(&sources, RecordRules::everything(), bounds);
     assert_eq!((publisher.next(), other.next()), ("+".to_owned(), "+".to_owned()));
@@ -350,8 +348,7 @@ fn a_frame_over_the_bound_cuts_the_peer_and_it_comes_back() {
 fn all_frames_of_a_message_are_bounded_together() {
     let publisher = Publisher::new();
     let bounds = Bounds { frame_bytes_max: 1_000, ..Bounds::default() };
-    let sources = [publisher.endpoint.clone()];
-    let mut f = Fixture::sources(&sources, RecordRules::everything(), bounds);
+    let mut f = Fixture::sources(&[&publisher.endpoint], RecordRules::everything(), bounds);
     assert_eq!(publisher.next(), "+");
     publisher.send(&[&[b'x'; 900][..]; 30]);
     publisher.send(&[b"a", b"b"]);
@@ -364,7 +361,7 @@ fn all_frames_of_a_message_are_bounded_together() {
 fn what_speaks_no_zmq_is_tried_again() {
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp://{}", web.local_addr().unwrap());
-    let mut f = Fixture::sources(&[endpoint.clone()], RecordRules::everything(), Bounds::default());
+    let mut f = Fixture::sources(&[&endpoint], RecordRules::everything(), Bounds::default());
     let (mut stream, _) = web.accept().unwrap();
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();
     let _ = stream.read(&mut [0; 64]);
@@ -378,7 +375,7 @@ fn what_speaks_no_zmq_is_tried_again() {
 #[test]
 fn shutdown_takes_less_than_a_second() {
     for endpoint in [Publisher::nobody(), Publisher::new().endpoint] {
-        let f = Fixture::sources(&[endpoint], RecordRules::everything(), Bounds::default());
+        let f = Fixture::sources(&[&endpoint], RecordRules::everything(), Bounds::default());
         let interest = f.ingest.interest.clone();
         let start = Instant::now();
         f.ingest.shutdown();
