@@ -200,11 +200,17 @@ impl State {
 
     /// Visits each socket for which there is something, sends interest upward, shows the counts.
     fn flush(&mut self) {
-        let dirty = self.hub.take_dirty();
-        for id in &dirty {
-            self.visit(*id);
+        loop {
+            let dirty = self.hub.take_dirty();
+            let is_last = dirty.is_empty();
+            for id in &dirty {
+                self.visit(*id);
+            }
+            self.hub.end_turn(dirty);
+            if is_last {
+                break;
+            }
         }
-        self.hub.end_turn(dirty);
         for change in self.hub.take_interest() {
             match change {
                 InterestChange::Wanted(prefix) => self.interest.add(&prefix),

@@ -275,25 +275,24 @@ impl Hub {
         session.phase == Phase::Ended || session.phase == Phase::Ending && session.outbox.is_empty()
     }
 
-    /// Sessions with something to write or to end, each once. Visit them all before the next
-    /// [`end_turn`](Self::end_turn).
+    /// Sessions with something to write or to end, each once. Visit them all, then [`end_turn`](Self::end_turn); visits
+    /// can make more of them (a slow client's Close frame), so go on until there are none.
     pub fn take_dirty(&mut self) -> Vec<SessionId> {
-        let dirty = std::mem::take(&mut self.dirty);
-        for id in &dirty {
-            if let Some(session) = self.sessions.get_mut(*id as usize) {
-                session.is_dirty = false;
-            }
-        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        // Whoever has gone since needs no visit.
+        dirty.retain(|id| {
+            let session = self.sessions.get_mut(*id as usize);
+            session.is_some_and(|session| std::mem::take(&mut session.is_dirty))
+        });
         dirty
     }
 
-    /// The visits are done. `dirty` is [`take_dirty`](Self::take_dirty)'s list, taken back for its capacity.
-    pub fn end_turn(&mut self, mut dirty: Vec<SessionId>) {
-        dirty.clear();
-        if self.dirty.is_empty() {
-            self.dirty = dirty;
-            self.turn.clear();
-        }
+    /// The visits are done. `visited` is [`take_dirty`](Self::take_dirty)'s list, given back for its capacity.
+    pub fn end_turn(&mut self, mut visited: Vec<SessionId>) {
+        visited.clear();
+        visited.append(&mut self.dirty);
+        self.dirty = visited;
+        self.turn.clear();
     }
 
     /// What this shard began and ceased to want since the last call, in order.
