@@ -161,7 +161,7 @@ mod tests {
             ["--record", "x=big"],
             ["--frame-bytes-max", "1GiB"],
             ["--send-hwm", "0"],
-            ["--recv-hwm", "-1"],
+            ["--recv-hwm", "many"],
         ] {
             let error = parse(&args).unwrap_err();
             assert!(error.contains(args[0]), "{args:?}: {error}");

@@ -1,5 +1,6 @@
 //! `trestle-forwarder`: flags → start → wait for a signal → shut down.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use trestle_forwarder::Config;
@@ -12,9 +13,15 @@ async fn main() -> ExitCode {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     log::init(&config.common.log, config.common.log_format)?;
-    let mut forwarder = trestle_forwarder::start(config).await?;
+    // Polled first, it catches signals from before the addresses are said.
+    let mut terminated = pin!(signal::terminated());
+    let mut forwarder = tokio::select! {
+        biased;
+        signal = &mut terminated => return signal.map(drop).map_err(Into::into),
+        forwarder = trestle_forwarder::start(config) => forwarder?,
+    };
     let signal = tokio::select! {
-        signal = signal::terminated() => signal?,
+        signal = terminated => signal?,
         failed = forwarder.failed() => return failed,
     };
     tracing::info!("{signal}: shutting down");
