@@ -139,7 +139,9 @@ fn ingest(publisher: &Publisher, upstream: Upstream, stamper: Option<Stamper>) -
     let ingest = ingest::start(options, Arc::new(Log::new(64 << 20)), vec![Arc::new(Notify::new()); 2])?;
     if let Some(stamper) = &stamper {
         publisher.subscribed(topic::RESERVED)?;
-        publisher.socket.send_multipart([topic::RESERVED, BEAT_MARKER, &stamper.beat().encode_to_vec()], 0)?;
+        publisher
+            .socket
+            .send_multipart([topic::RESERVED, BEAT_MARKER, &stamper.beat().encode_to_vec()], 0)?;
     }
     publisher.subscribed(b"")?;
     let rate = time(publisher, stamper, || ingest.upstream.messages.value() == MESSAGES)?;
