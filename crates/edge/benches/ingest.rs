@@ -25,7 +25,7 @@ const TOPIC: &[u8] = b"jobs/42";
 const BODY: [u8; 128] = [b'x'; 128];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let runs: [(&str, fn() -> Run); 4] = [
+    let runs: [(&str, Start); 4] = [
         ("bare loop, 2 frames", || bare(false)),
         ("--source", source),
         ("bare loop, 3 frames", || bare(true)),
@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Messages a second.
 type Run = Result<f64, Box<dyn Error>>;
+type Start = fn() -> Run;
 
 /// A publisher that sends once it is subscribed to, with a stamp as last frame or without.
 struct Publisher {
@@ -136,7 +137,8 @@ fn link() -> Run {
 fn ingest(publisher: &Publisher, upstream: Upstream, stamper: Option<Stamper>) -> Run {
     let options = Options { upstream, bounds: Bounds::default(), interest_linger: Duration::from_secs(2) };
     // Two shards to wake, and a log that evicts, as in service.
-    let ingest = ingest::start(options, Arc::new(Log::new(64 << 20)), vec![Arc::new(Notify::new()); 2])?;
+    let shards = vec![Arc::new(Notify::new()), Arc::new(Notify::new())];
+    let ingest = ingest::start(options, Arc::new(Log::new(64 << 20)), shards)?;
     if let Some(stamper) = &stamper {
         publisher.subscribed(topic::RESERVED)?;
         publisher
