@@ -134,13 +134,17 @@ test("two more edges take new connections while nginx stays as it is", { timeout
   }
 });
 
-/** Opens the live page and says which edge has it. */
-async function openLivePage() {
+/** Runs `check` with an open live page and the edge that holds it. */
+async function withLivePage(check) {
   await until("no connection left", async () => [...(await cluster.connections()).values()].every((count) => count === 0));
   const page = await context.newPage();
-  await page.goto(`https://${cluster.host}/`);
-  await live(page);
-  return { page, edge: await holder() };
+  try {
+    await page.goto(`https://${cluster.host}/`);
+    await live(page);
+    await check(page, await holder());
+  } finally {
+    await page.close();
+  }
 }
 
 /** The container id of the edge with the only connection. */
@@ -160,8 +164,7 @@ async function live(page) {
 }
 
 test("the live page comes back by itself on another edge when its own is killed", { timeout: 2 * MINUTE_MS }, async () => {
-  const { page, edge } = await openLivePage();
-  try {
+  await withLivePage(async (page, edge) => {
     const disconnected = page.locator("#state[data-state=waiting]").waitFor();
     await cluster.kill(edge);
     const killed = Date.now();
@@ -170,15 +173,11 @@ test("the live page comes back by itself on another edge when its own is killed"
     console.log(`# the page was live again ${Date.now() - killed} ms after its edge was killed`);
     assert.notEqual(await holder(), edge);
     await keep(page, "compose-live-page");
-  } finally {
-    await page.close();
-    await cluster.up("--scale", "edge=5");
-  }
+  });
 });
 
 test("an edge that is stopped sends its page to another and exits with 0", { timeout: 2 * MINUTE_MS }, async () => {
-  const { page, edge } = await openLivePage();
-  try {
+  await withLivePage(async (page, edge) => {
     const started = Date.now();
     await cluster.stop(edge);
     console.log(`# the edge stopped in ${Date.now() - started} ms`);
@@ -186,16 +185,16 @@ test("an edge that is stopped sends its page to another and exits with 0", { tim
     assert.notEqual(await holder(), edge);
     const stopped = (await cluster.containers("edge")).find(({ Id }) => Id === edge);
     assert.equal(stopped.State.ExitCode, 0);
-  } finally {
-    await page.close();
-    await cluster.up("--scale", "edge=5");
-  }
+  });
 });
 
 test("every container ends cleanly within its grace period", { timeout: 2 * MINUTE_MS }, async () => {
-  const { page } = await openLivePage();
-  await cluster.compose("stop");
-  await page.close();
+  await cluster.up("--scale", "edge=5"); // those that were killed and stopped
+  await withLivePage(async () => {
+    const started = Date.now();
+    await cluster.compose("stop");
+    console.log(`# the cluster stopped in ${Date.now() - started} ms`);
+  });
   const ends = (await cluster.containers()).map(({ Name, State }) => [Name, State.Status, State.ExitCode]);
   assert.deepEqual(ends, ends.map(([name]) => [name, "exited", 0]));
 });
