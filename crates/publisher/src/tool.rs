@@ -59,7 +59,10 @@ impl Session<'_> {
             return Ok(());
         }
         let mut pacer = self.tool.rate.map(|rate| Pacer::new(rate, Instant::now()));
-        loop {
+        while !self.outlets.is_stopped() {
+            if self.source.has_next() && !self.wait_until_wanted(self.outlets.len() - 1)? {
+                return Ok(());
+            }
             let due = pacer.as_mut().map_or(BATCH_MAX, |pacer| pacer.due(Instant::now()).min(BATCH_MAX));
             let n_before = self.n_sent;
             let turn = self.send_batch(due)?;
@@ -72,11 +75,8 @@ impl Session<'_> {
                     self.outlets.poll(Some(next_at), None)?;
                 }
             }
-            let most = self.outlets.len() - 1;
-            if self.outlets.is_stopped() || !self.wait_until_wanted(most)? {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Waits until no more than `uncovered_max` endpoints lack a subscription to the topic; false when it shall stop.
@@ -147,6 +147,14 @@ enum Source {
 }
 
 impl Source {
+    /// Whether there is a body to be sent now.
+    fn has_next(&self) -> bool {
+        match self {
+            Self::Stdin(lines) => lines.has_next(),
+            Self::Generated(_) => true,
+        }
+    }
+
     fn open(payloads: Payloads) -> anyhow::Result<Self> {
         Ok(match payloads {
             Payloads::Generated(size) => Self::Generated(Load::new(size)),

@@ -110,7 +110,7 @@ fn a_signal_ends_it_while_it_waits() {
     subscriber.recv();
     let asked = Instant::now();
     program.terminate();
-    let (status, errors) = program.end_beside(&[]);
+    let (status, errors) = program.end_beside(&[&subscriber]);
     assert!(status.success(), "{errors}");
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
@@ -119,10 +119,8 @@ fn a_signal_ends_it_while_it_waits() {
 #[test]
 fn a_closed_log_is_no_reason_to_hang() {
     let subscriber = Subscriber::bound(&[b""]);
-    let mut program =
-        Program::run(&["--rate", "100", "--topic", "a", "--connect", &subscriber.endpoint], &[]);
+    let program = Program::run_unread(&["--rate", "100", "--topic", "a", "--connect", &subscriber.endpoint]);
     subscriber.recv();
-    program.close_log();
     program.terminate();
     let (status, _) = program.end_beside(&[&subscriber]);
     assert!(status.success(), "{status}");
@@ -161,14 +159,13 @@ fn every_endpoint_must_subscribe_before_the_first_message() {
 #[test]
 fn the_last_subscriber_that_leaves_is_69() {
     let subscriber = Subscriber::bound(&[b"a"]);
-    let args = ["--stdin", "--topic", "a", "--wait", "2s", "--connect", &subscriber.endpoint];
-    let mut program = Program::run(&args, &[]);
-    program.write(b"x\n");
+    let args = ["--rate", "100", "--topic", "a", "--wait", "2s", "--connect", &subscriber.endpoint];
+    let program = Program::run(&args, &[]);
     subscriber.recv();
     subscriber.unsubscribe(b"a");
-    // The pipe stays open: not its end, but the missing subscriber is what ends the program.
-    let errors = program.logged("nobody has subscribed");
-    assert!(errors.contains(&subscriber.endpoint) && errors.contains("1 messages"), "{errors}");
+    let (status, errors) = program.end_beside(&[&subscriber]);
+    assert_eq!(status.code(), Some(69), "{errors}");
+    assert!(errors.contains(&subscriber.endpoint) && !errors.contains("; 0 messages"), "{errors}");
 }
 
 #[test]

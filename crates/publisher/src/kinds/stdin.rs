@@ -46,6 +46,12 @@ impl<R: Read> Lines<R> {
         &self.input
     }
 
+    /// Whether [`next`](Self::next) has a line.
+    pub(crate) fn has_next(&self) -> bool {
+        let rest = &self.buffer[self.scanned..];
+        memchr::memchr(b'\n', rest).is_some() || (self.ended && self.start < self.buffer.len())
+    }
+
     /// The next line, as far as it was read. The last one need not end in a line feed.
     pub(crate) fn next(&mut self) -> Result<Next<'_>, LineTooLong> {
         let from = self.start;
@@ -144,7 +150,10 @@ mod tests {
             let mut trickle = Lines::new(Trickle(&input));
             let mut found = Vec::new();
             loop {
-                match trickle.next().unwrap() {
+                let has_next = trickle.has_next();
+                let next = trickle.next().unwrap();
+                prop_assert_eq!(has_next, matches!(next, Next::Line(_)));
+                match next {
                     Next::Line(line) => found.push(line.to_vec()),
                     Next::Empty => trickle.fill().unwrap(),
                     Next::End => break,

@@ -6,9 +6,9 @@
     reason = "clippy.toml allows it in tests, and does not see that these are their helpers"
 )]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
@@ -113,22 +113,26 @@ fn socket(prefixes: &[&[u8]], messages_max: i32) -> Socket {
 /// The program, running; killed when dropped.
 pub(crate) struct Program {
     child: Child,
-    stderr: Option<BufReader<ChildStderr>>,
+    /// Its log, line by line; it ends with the program.
+    log: Receiver<String>,
 }
 
 impl Program {
     /// Runs it with `args` and no other `TRESTLE_` variables than `env`.
     pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trestle-publisher"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TRESTLE_") {
-                command.env_remove(name);
-            }
-        }
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = pipes.args(args).envs(env.iter().copied()).spawn().unwrap();
-        let stderr = child.stderr.take().map(BufReader::new);
-        Self { child, stderr }
+        let mut child = command().args(args).envs(env.iter().copied()).spawn().unwrap();
+        let (lines, log) = mpsc::channel();
+        let stderr = child.stderr.take().expect("it is piped");
+        let pass_on = move |line: std::io::Result<String>| line.is_ok_and(|line| lines.send(line).is_ok());
+        std::thread::spawn(move || BufReader::new(stderr).lines().all(pass_on));
+        Self { child, log }
+    }
+
+    /// Runs it with nobody who reads its log.
+    pub(crate) fn run_unread(args: &[&str]) -> Self {
+        let mut child = command().args(args).spawn().unwrap();
+        child.stderr = None;
+        Self { child, log: mpsc::channel().1 }
     }
 
     /// Writes to its standard input.
@@ -149,24 +153,26 @@ impl Program {
 
     /// The next line of its log that contains `text`.
     pub(crate) fn logged(&mut self, text: &str) -> String {
-        let lines = self.stderr.as_mut().expect("not read to its end").lines();
-        lines.map_while(Result::ok).find(|line| line.contains(text)).expect("logged before it ended")
+        loop {
+            let line = self.log.recv_timeout(DEADLINE).expect("logged before it ended");
+            if line.contains(text) {
+                return line;
+            }
+        }
     }
 
     /// Waits for its end: status and what it logged, but for what [`logged`](Self::logged) has read.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         self.close_input();
-        let Some(mut stderr) = self.stderr.take() else {
-            return (self.child.wait().expect("it was started"), String::new());
-        };
-        let (errors, log) = mpsc::channel();
-        // Its standard error ends with it.
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).map(|_| errors.send(text))
-        });
-        let log = log.recv_timeout(DEADLINE).expect("it ends");
-        (self.child.wait().expect("it has ended"), log)
+        let mut log = String::new();
+        loop {
+            match self.log.recv_timeout(DEADLINE) {
+                Ok(line) => log.extend([&line, "\n"]),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end; its log: {log}"),
+            }
+        }
+        (self.child.wait().expect("it was started"), log)
     }
 
     /// As [`end`](Self::end), while the subscribers keep working.
@@ -179,16 +185,22 @@ impl Program {
         self.end()
     }
 
-    /// Nobody reads its log any more.
-    pub(crate) fn close_log(&mut self) {
-        self.stderr = None;
-    }
-
     /// Waits for its end with exit code 0.
     pub(crate) fn succeed(self) {
         let (status, errors) = self.end();
         assert!(status.success(), "{status}: {errors}");
     }
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trestle-publisher"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TRESTLE_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
 }
 
 impl Drop for Program {
