@@ -93,8 +93,8 @@ pub struct Config {
     /// A connection has this long to finish its HTTP request. 10 s: slow phones do, idle attackers do not.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
-    /// After SIGTERM clients are asked to leave over this time, then cut. 30 s: spreads their reconnects; a container
-    /// needs a longer grace period.
+    /// After SIGTERM clients are told to reconnect elsewhere; who has not left after this is cut. 30 s: a bound, most leave
+    /// at once; a container needs a longer grace period.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
     /// A topic that no client wants any more is still fetched for this long, so that a reloaded page does not travel to

@@ -93,6 +93,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             name: format!("{:08x}-{nth}", u32::from_be_bytes(replica)),
             limits: config.limits(),
             handshake_timeout: config.handshake_timeout,
+            drain_timeout: config.drain_timeout,
             log: Arc::clone(&log),
             appended,
             upstream: Arc::clone(&upstream),
@@ -114,6 +115,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tracing::info!(
         "listening on http://{address}/, gRPC on {control}, metrics on http://{metrics_address}/metrics"
     );
+    tracing::warn!("no tokens in this release: whoever reaches {address} may read every topic");
     Ok(Running {
         address,
         control,

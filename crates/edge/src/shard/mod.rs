@@ -29,15 +29,14 @@ pub(crate) use listen::listeners;
 
 /// Clients are asked to come back spread over this, so that a restart is no storm.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
-/// After goodbye, whoever has not answered by then is dropped.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// What a shard is given at its start.
 pub(crate) struct Options {
     /// Begins its sessions' names.
     pub(crate) name: String,
     pub(crate) limits: Limits,
     pub(crate) handshake_timeout: Duration,
+    /// How long clients may take to answer our goodbye, at most.
+    pub(crate) drain_timeout: Duration,
     pub(crate) log: Arc<Log>,
     /// Notified after each append to the log.
     pub(crate) appended: Arc<Notify>,
@@ -75,7 +74,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         let (appended, mut stopping) = (Arc::clone(&options.appended), options.stopping.clone());
         let (requests, openings) = mpsc::unbounded_channel();
         let door = Door::new(requests, Arc::clone(&options.upstream), Arc::clone(&options.metrics));
-        let handshake_timeout = options.handshake_timeout;
+        let Options { handshake_timeout, drain_timeout, .. } = options;
         let state = Rc::new(RefCell::new(State::new(options)));
 
         let mut tasks = JoinSet::new();
@@ -90,7 +89,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             Some(ended) = tasks.join_next() => return Err(anyhow!("a shard failed: {ended:?}")),
         }
         accepting.abort();
-        say_goodbye(&state).await;
+        say_goodbye(&state, drain_timeout).await;
         Ok(())
     })
 }
@@ -116,7 +115,7 @@ async fn keep_time(state: Rc<RefCell<State>>) {
     }
 }
 
-async fn say_goodbye(state: &RefCell<State>) {
+async fn say_goodbye(state: &RefCell<State>, timeout: Duration) {
     state.borrow_mut().goodbye(RECONNECT_SPREAD);
     let gone = async {
         while !state.borrow().is_empty() {
@@ -124,5 +123,5 @@ async fn say_goodbye(state: &RefCell<State>) {
         }
     };
     // Whoever does not answer is dropped with the runtime.
-    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, gone).await;
+    let _ = tokio::time::timeout(timeout, gone).await;
 }
