@@ -1,11 +1,11 @@
 """Programs that are not ours: pyzmq publishers and subscribers, and browsers' WebSockets."""
 
 import base64
+import contextlib
 import json
 import time
 
 import zmq
-from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from processes import DEADLINE_S
@@ -66,7 +66,9 @@ class Page:
 
     def __init__(self, address: str, query: str = ""):
         url = f"ws://{address}/ws{query}"
-        self._socket = connect(url, subprotocols=[self.subprotocol], max_size=None, proxy=None)
+        self._until_close = contextlib.ExitStack()
+        connection = connect(url, subprotocols=[self.subprotocol], max_size=None, proxy=None)
+        self._socket = self._until_close.enter_context(connection)
         assert self._socket.subprotocol == self.subprotocol
 
     def next(self, timeout_s: float) -> str | bytes | None:
@@ -79,10 +81,7 @@ class Page:
         return body == PROBE[-1].decode()
 
     def close(self) -> None:
-        try:
-            self._socket.close()
-        except ConnectionClosed:
-            pass
+        self._until_close.close()
 
 
 class Client(Page):

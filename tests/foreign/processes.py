@@ -84,7 +84,7 @@ class Edge(Process):
         ports = [word for flag in ("listen", "control", "metrics") for word in (f"--{flag}", "127.0.0.1:0")]
         super().__init__("trestle-edge", *ports, *upstream)
         self.address = self.logged(r"listening.*?http://(127\.0\.0\.1:\d+)")
-        self.private = self.logged(r"metrics\S*?(127\.0\.0\.1:\d+)")
+        self.private = self.logged(r"metrics on http://(127\.0\.0\.1:\d+)")
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
