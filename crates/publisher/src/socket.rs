@@ -16,7 +16,7 @@ use crate::interest::Interest;
 
 /// Messages that the tool queues for one peer before it waits for it.
 const TOOL_QUEUE_MESSAGES_MAX: i32 = 1_000;
-/// Messages that the demo queues for one peer before ØMQ drops: some minutes of it.
+/// Messages that the demo queues for one peer before ØMQ drops: about a minute of it.
 const DEMO_QUEUE_MESSAGES_MAX: i32 = 1_000;
 /// How long what a tool has queued may take to leave when it ends, milliseconds.
 const LINGER_MS_MAX: i32 = 5_000;
