@@ -102,7 +102,9 @@ impl Intake {
         if n_frames != 1 || self.splits.is_empty() {
             return Entered::AsSent;
         }
-        let Some(rule) = self.splits.iter().find(|rule| frame0.starts_with(&rule.prefix)) else {
+        // The empty prefix is not compared, as in `RecordRules::ruling`.
+        let rules = |rule: &&SplitRule| rule.prefix.is_empty() || frame0.starts_with(&rule.prefix);
+        let Some(rule) = self.splits.iter().find(rules) else {
             return Entered::AsSent;
         };
         // The delimiter may begin inside the prefix: the weather server's "10001 " is both.
