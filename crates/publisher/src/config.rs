@@ -39,7 +39,7 @@ pub struct Flags {
     /// Publish each line of standard input: a JSON object or array as JSON, other UTF-8 as text, the rest as bytes.
     #[arg(long, conflicts_with = "size")]
     pub stdin: bool,
-    /// Publish bare frames, [topic][body], instead of typed events.
+    /// Publish bare frames, the topic and the body, instead of typed events.
     #[arg(long)]
     pub raw: bool,
     /// Messages a second, also fractions. Without it as fast as the slowest subscriber takes them.
