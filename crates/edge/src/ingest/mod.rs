@@ -77,7 +77,9 @@ pub fn start(options: Options, log: Arc<Log>, shards: Vec<Arc<Notify>>) -> anyho
     let (waker, wakeable) = wake::pair().context("no file descriptor to wake the ingest thread")?;
     let (interest, wants) = interest::channel(waker.clone());
     let upstream = Arc::new(Upstream::default());
-    let (sockets, poll) = open(options, log, shards, Arc::clone(&upstream))?;
+    let (sockets, mut poll) = open(options, log, shards, Arc::clone(&upstream))?;
+    // Before the thread runs, so that an edge on sources is ready when it is started.
+    poll.begin(&sockets, Instant::now())?;
     let (thread, failed) = spawn(waker, move |stop| poll.run(&sockets, wakeable, &wants, stop))?;
     Ok(Ingest { interest, upstream, failed, _thread: thread })
 }

@@ -62,7 +62,6 @@ impl Poll {
             items.extend([sub.as_poll_item(POLLIN), monitor.socket().as_poll_item(POLLIN)]);
         }
         let started = Instant::now();
-        self.begin(sockets, started)?;
         let mut next_tick = started;
         while !stop.load(Ordering::Acquire) {
             poll(&mut items, TICK.as_millis() as i64)?;
@@ -88,7 +87,8 @@ impl Poll {
         Ok(())
     }
 
-    fn begin(&mut self, sockets: &[Sockets], now: Instant) -> anyhow::Result<()> {
+    /// Subscribes to what is recorded, as far as that is known. Call once, before [`run`](Self::run).
+    pub(super) fn begin(&mut self, sockets: &[Sockets], now: Instant) -> anyhow::Result<()> {
         match &self.entry {
             // What is recorded is known at the first beat, and only then subscribed to.
             Entry::Link(_) => sockets.iter().try_for_each(|feed| feed.sub.set_subscribe(topic::RESERVED))?,
