@@ -47,6 +47,7 @@ pub(crate) struct Door {
     openings: mpsc::UnboundedSender<Opening>,
     upstream: Arc<Upstream>,
     metrics: Arc<ShardMetrics>,
+    subscriptions_max: usize,
 }
 
 impl Door {
@@ -54,8 +55,9 @@ impl Door {
         openings: mpsc::UnboundedSender<Opening>,
         upstream: Arc<Upstream>,
         metrics: Arc<ShardMetrics>,
+        subscriptions_max: usize,
     ) -> Self {
-        Self { openings, upstream, metrics }
+        Self { openings, upstream, metrics, subscriptions_max }
     }
 
     fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, peer: Option<Peer>) -> Response {
@@ -115,7 +117,7 @@ async fn handshake(
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
         return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, peer);
     };
-    let topics = match topics(&query, protocol) {
+    let topics = match topics(&query, protocol, door.subscriptions_max) {
         Ok(topics) => topics,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
     };
@@ -162,7 +164,7 @@ fn switching_protocols(accept: &str, protocol: Protocol) -> Response {
 }
 
 /// The `topic`s of a query. Without any a `rust-websocket` client, which has no other way to ask, gets everything.
-fn topics(query: &str, protocol: Protocol) -> Result<Vec<Vec<u8>>, String> {
+fn topics(query: &str, protocol: Protocol, topics_max: usize) -> Result<Vec<Vec<u8>>, String> {
     let mut topics = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -176,6 +178,9 @@ fn topics(query: &str, protocol: Protocol) -> Result<Vec<Vec<u8>>, String> {
         if topic::is_reserved(&bytes) {
             return Err("topics that begin with \\0trestle are reserved".to_owned());
         }
+        if topics.len() == topics_max {
+            return Err(format!("a connection holds at most {topics_max} subscriptions"));
+        }
         topics.push(bytes);
     }
     if topics.is_empty() && protocol == Protocol::RustWebsocket {
@@ -188,7 +193,7 @@ fn file(path: &str, request: &HeaderMap) -> Response {
     let Some(Asset { bytes, content_type, etag }) = assets::asset(path) else {
         return text(StatusCode::NOT_FOUND, "not found\n".to_owned());
     };
-    let is_known = request.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let is_known = request.get_all(IF_NONE_MATCH).iter().any(|known| is_match(known.as_bytes(), etag));
     let mut response =
         if is_known { Response::default() } else { Response::new(bytes::Bytes::from_static(bytes).into()) };
     if is_known {
@@ -201,6 +206,12 @@ fn file(path: &str, request: &HeaderMap) -> Response {
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Whether a list of entity tags has `etag`; a cache on the way may have made it weak (RFC 9110 §13.1.2).
+fn is_match(known: &[u8], etag: &str) -> bool {
+    let mut tags = known.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
 fn text(status: StatusCode, body: String) -> Response {

@@ -73,7 +73,8 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (appended, mut stopping) = (Arc::clone(&options.appended), options.stopping.clone());
         let (requests, openings) = mpsc::unbounded_channel();
-        let door = Door::new(requests, Arc::clone(&options.upstream), Arc::clone(&options.metrics));
+        let (upstream, metrics) = (Arc::clone(&options.upstream), Arc::clone(&options.metrics));
+        let door = Door::new(requests, upstream, metrics, options.limits.subscriptions_max);
         let Options { handshake_timeout, drain_timeout, .. } = options;
         let state = Rc::new(RefCell::new(State::new(options)));
 

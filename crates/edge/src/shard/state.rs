@@ -101,11 +101,7 @@ impl State {
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
-        let version = self.upstream.rules_version();
-        if version != self.rules_version {
-            self.rules_version = version;
-            self.hub.set_rules(self.upstream.rules());
-        }
+        self.follow_rules();
         self.hub.tick(now);
         self.flush();
         self.ticks = self.ticks.wrapping_add(1);
@@ -114,8 +110,18 @@ impl State {
         }
     }
 
+    fn follow_rules(&mut self) {
+        let version = self.upstream.rules_version();
+        if version != self.rules_version {
+            self.rules_version = version;
+            self.hub.set_rules(self.upstream.rules());
+        }
+    }
+
     /// A session whose handshake is accepted; its socket follows by [`attach`](Self::attach).
     pub(super) fn open(&mut self, protocol: Protocol, topics: &[Vec<u8>]) -> SessionId {
+        // A client that comes before the first tick is told what is recorded, too.
+        self.follow_rules();
         // What is in the log already came before this client.
         self.deliver();
         let id = self.hub.open(protocol, topics.iter().map(Vec::as_slice));
