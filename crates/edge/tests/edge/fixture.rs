@@ -1,0 +1,221 @@
+//! An edge, a publisher that sees what it is asked for, and a forwarder.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use zmq::SocketType;
+
+use crate::http::{Answer, Request};
+
+/// Whatever a test waits for comes within this, or the test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` gives something.
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// An edge on free ports, with two shards if nothing else is said.
+pub(crate) struct TestEdge {
+    runtime: Runtime,
+    running: trestle_edge::Running,
+}
+
+impl TestEdge {
+    /// Starts it with `flags`, words that spaces part.
+    pub(crate) fn start(flags: &str) -> Self {
+        let shards = if flags.contains("--shards") { "" } else { "--shards 2" };
+        let line = format!(
+            "trestle-edge --listen 127.0.0.1:0 --control 127.0.0.1:0 --metrics 127.0.0.1:0 {shards} {flags}"
+        );
+        let config = trestle_process::config::parse(line.split_whitespace(), &HashMap::new()).unwrap();
+        let runtime = runtime();
+        let running = runtime.block_on(trestle_edge::start(config)).unwrap();
+        Self { runtime, running }
+    }
+
+    /// Directly on `feed`, whose messages it gets from now on.
+    pub(crate) fn on(feed: &Feed, flags: &str) -> Self {
+        let edge = Self::start(&format!("--source {} {flags}", feed.endpoint));
+        feed.wait_for("+");
+        edge
+    }
+
+    /// On the link of `forwarder`, and ready.
+    pub(crate) fn behind(forwarder: &Forwarder, flags: &str) -> Self {
+        let edge = Self::start(&format!("--link {} {flags}", forwarder.link()));
+        edge.wait_ready();
+        edge
+    }
+
+    pub(crate) fn wait_ready(&self) {
+        self.block_on(async { tokio::time::timeout(DEADLINE, self.running.ready()).await.unwrap() });
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// Drives what runs in the edge's own runtime beside `future`.
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// The answer of the private port.
+    pub(crate) fn private(&self, path: &str) -> Answer {
+        let (request, address) = (Request::get(path).with("Connection", "close"), self.running.metrics);
+        self.block_on(async { tokio::task::spawn_blocking(move || request.to(address)).await.unwrap() })
+    }
+
+    /// The value of a sample of `/metrics`, which is named with its labels and without `trestle_edge_`.
+    pub(crate) fn metric(&self, sample: &str) -> u64 {
+        let page = self.private("/metrics");
+        let name = format!("trestle_edge_{sample} ");
+        let value = page.text().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+        value.unwrap_or_else(|| panic!("{sample} is not in\n{}", page.text()))
+    }
+
+    pub(crate) fn until_metric(&self, sample: &str, wanted: impl Fn(u64) -> bool) -> u64 {
+        let mut last = 0;
+        until_or(
+            || {
+                last = self.metric(sample);
+                wanted(last).then_some(last)
+            },
+            || format!("{sample}, which is {}", self.metric(sample)),
+        )
+    }
+
+    /// WebSockets open now.
+    pub(crate) fn until_connections(&self, n: u64) {
+        until(&format!("{n} connections"), || {
+            let of = |protocol| self.metric(&format!("connections{{protocol=\"{protocol}\"}}"));
+            (of("trestle.v1.json") + of("rust-websocket") == n).then_some(())
+        });
+    }
+
+    pub(crate) fn shutdown(self) {
+        self.runtime.block_on(self.running.shutdown()).unwrap();
+    }
+}
+
+fn until_or<T>(mut condition: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {}", what());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn socket(kind: SocketType) -> zmq::Socket {
+    let socket = zmq::Context::new().socket(kind).unwrap();
+    for set in [zmq::Socket::set_sndhwm, zmq::Socket::set_rcvhwm, zmq::Socket::set_linger] {
+        set(&socket, 0).unwrap();
+    }
+    socket.set_rcvtimeo(DEADLINE.as_millis() as i32).unwrap();
+    socket
+}
+
+/// An XPUB: a publisher that sees what it is asked for.
+pub(crate) struct Feed {
+    pub(crate) endpoint: String,
+    socket: zmq::Socket,
+}
+
+impl Feed {
+    /// One that listens, for `--source`.
+    pub(crate) fn bound() -> Self {
+        Self::bound_to("tcp://127.0.0.1:*")
+    }
+
+    pub(crate) fn bound_to(endpoint: &str) -> Self {
+        let socket = socket(SocketType::XPUB);
+        // A closed socket gives its port back a moment later.
+        until("a free port", || socket.bind(endpoint).ok());
+        Self { endpoint: socket.get_last_endpoint().unwrap().unwrap(), socket }
+    }
+
+    /// One that connects to a forwarder.
+    pub(crate) fn connected(forwarder: &Forwarder) -> Self {
+        let (socket, endpoint) = (socket(SocketType::XPUB), forwarder.running().frontend.clone());
+        socket.connect(&endpoint).unwrap();
+        Self { endpoint, socket }
+    }
+
+    /// The next subscription (`+prefix`) or end of one (`-prefix`).
+    pub(crate) fn asked(&self) -> String {
+        let frame = self.socket.recv_bytes(0).expect("it is asked for something before the deadline");
+        let sign = if frame[0] == 1 { '+' } else { '-' };
+        format!("{sign}{}", String::from_utf8_lossy(&frame[1..]))
+    }
+
+    pub(crate) fn wait_for(&self, asked: &str) {
+        while self.asked() != asked {}
+    }
+
+    pub(crate) fn send<B: AsRef<[u8]>>(&self, frames: &[B]) {
+        self.socket.send_multipart(frames.iter().map(AsRef::as_ref), 0).unwrap();
+    }
+}
+
+/// A forwarder on free ports, or on those that it had before.
+pub(crate) struct Forwarder {
+    runtime: Runtime,
+    running: Option<trestle_forwarder::Running>,
+    flags: String,
+}
+
+impl Forwarder {
+    pub(crate) fn start(flags: &str) -> Self {
+        let mut forwarder = Self { runtime: runtime(), running: None, flags: flags.to_owned() };
+        forwarder.start_at("127.0.0.1:0", "127.0.0.1:0");
+        forwarder
+    }
+
+    fn start_at(&mut self, frontend: &str, link: &str) {
+        let line = format!(
+            "trestle-forwarder --frontend {frontend} --link {link} --backend 127.0.0.1:0 --grpc 127.0.0.1:0 \
+             --metrics 127.0.0.1:0 {}",
+            self.flags
+        );
+        let config: trestle_forwarder::Config =
+            trestle_process::config::parse(line.split_whitespace(), &HashMap::new()).unwrap();
+        // A closed socket gives its port back a moment later.
+        let running =
+            until("free ports", || self.runtime.block_on(trestle_forwarder::start(config.clone())).ok());
+        self.running = Some(running);
+    }
+
+    fn running(&self) -> &trestle_forwarder::Running {
+        self.running.as_ref().expect("it was not stopped")
+    }
+
+    pub(crate) fn link(&self) -> String {
+        self.running().link.clone()
+    }
+
+    /// Ends it and starts another on the same ports, after `meanwhile`.
+    pub(crate) fn restart(&mut self, meanwhile: impl FnOnce()) {
+        let running = self.running.take().expect("it was not stopped");
+        let (frontend, link) = (running.frontend.clone(), running.link.clone());
+        self.runtime.block_on(running.shutdown());
+        meanwhile();
+        self.start_at(&frontend, &link);
+    }
+}

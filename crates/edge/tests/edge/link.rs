@@ -1,0 +1,90 @@
+//! An edge behind a forwarder.
+
+use crate::client::{Client, JSON, Said};
+use crate::fixture::{Feed, Forwarder, TestEdge, until};
+use crate::http::Request;
+
+#[test]
+fn until_the_first_beat_nobody_is_served() {
+    let nobody = Feed::bound();
+    let edge = TestEdge::start(&format!("--link {}", nobody.endpoint));
+    nobody.wait_for("+\0trestle");
+    for path in ["/ws", "/"] {
+        let answer = Request::websocket(path, JSON).to(edge.address());
+        assert_eq!(answer.status, 503);
+        assert!(answer.text().contains("upstream"), "{}", answer.text());
+    }
+    let ready = edge.private("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("not ready") && ready.text().contains("upstream"), "{}", ready.text());
+    assert_eq!(edge.private("/healthz").status, 200);
+    assert_eq!(Request::get("/").to(edge.address()).status, 200, "the page comes, and says so");
+    assert_eq!(edge.metric("handshake_refusals_total{cause=\"not_ready\"}"), 2);
+    assert_eq!((edge.metric("upstream_ready"), edge.metric("upstream_messages_total")), (0, 0));
+}
+
+#[test]
+fn what_a_forwarder_passes_arrives_with_its_positions() {
+    let forwarder = Forwarder::start("");
+    let edge = TestEdge::behind(&forwarder, "");
+    assert_eq!(edge.private("/readyz").text(), "ready\n");
+    let feed = Feed::connected(&forwarder);
+    feed.wait_for("+");
+    let (mut json, mut raw) = (Client::json(&edge, "/ws?topic=jobs/"), Client::raw(&edge, "/"));
+    feed.send(&["jobs/1", "a"]);
+    feed.send(&["other", "b", "c"]);
+    feed.send(&["single"]);
+    feed.send(&["jobs/2", "d"]);
+    let (first, second) = (json.event(), json.event());
+    assert_eq!((&first["topic"], &second["topic"]), (&"jobs/1".into(), &"jobs/2".into()));
+    assert_ne!(first["position"], second["position"]);
+    assert_eq!(raw.texts(4), ["a", "c", "single", "d"]);
+    assert_eq!(edge.metric("upstream_head"), 4);
+    assert_eq!(edge.metric("upstream_holes_total"), 0);
+    assert_eq!(json.subscribe(&["x"])["recorded"], "all");
+}
+
+#[test]
+fn what_a_forwarder_does_not_record_is_fetched_on_demand() {
+    let forwarder = Forwarder::start("--record jobs/");
+    let edge = TestEdge::behind(&forwarder, "--interest-linger 100ms");
+    let feed = Feed::connected(&forwarder);
+    feed.wait_for("+jobs/");
+    let mut client = Client::json(&edge, "/ws");
+    assert_eq!(client.subscribe(&["chat/"])["recorded"], "none");
+    feed.wait_for("+chat/");
+    assert_eq!(client.subscribe(&["jobs/7"])["recorded"], "all");
+    assert_eq!(client.subscribe(&["chat/", "jobs/"])["recorded"], "some");
+    feed.send(&["chat/1", "hi"]);
+    let event = client.event();
+    assert_eq!((&event["text"], event.get("position")), (&"hi".into(), None));
+    client.hang_up();
+    feed.wait_for("-chat/");
+}
+
+#[test]
+fn a_forwarder_that_goes_and_comes_back_is_followed_again() {
+    let mut forwarder = Forwarder::start("");
+    let edge = TestEdge::behind(&forwarder, "");
+    let feed = Feed::connected(&forwarder);
+    feed.wait_for("+");
+    let mut client = Client::raw(&edge, "/");
+    feed.send(&["a", "before"]);
+    assert_eq!(client.next(), Said::text("before"));
+    forwarder.restart(|| {
+        edge.until_metric("upstream_stale", |stale| stale == 1);
+        let ready = edge.private("/readyz");
+        assert_eq!(ready.status, 200, "what there is is served on");
+        assert!(ready.text().contains("stale"), "{}", ready.text());
+        let mut meanwhile = Client::json(&edge, "/ws");
+        assert_eq!(meanwhile.subscribe(&["a"])["recorded"], "all");
+    });
+    edge.until_metric("upstream_stale", |stale| stale == 0);
+    // Until its subscriptions stand again, what passes by is not the edge's.
+    until("a message", || {
+        feed.send(&["a", "after"]);
+        (edge.metric("upstream_messages_total") > 1).then_some(())
+    });
+    assert_eq!(client.next(), Said::text("after"), "on the connection that it had");
+    assert_eq!(edge.metric("upstream_epoch_changes_total"), 1);
+}

@@ -1,0 +1,19 @@
+//! The running edge over loopback, on free ports.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod client;
+mod files;
+mod fixture;
+mod formats;
+mod handshake;
+mod http;
+mod json;
+mod limits;
+mod link;
+mod open;
+mod process;
+mod shards;
+mod shutdown;
+mod silence;
+mod slow;
+mod source;
