@@ -11,6 +11,8 @@ use zmq_sys::{ZMQ_DONTWAIT, ZMQ_SNDMORE, zmq_msg_t};
 pub(crate) struct Frame {
     /// Always initialised. Boxed, because libzmq wants a message to stay where it is.
     msg: Box<zmq_msg_t>,
+    /// Kept beside, because libzmq's calls are not inlined and it says it on receipt.
+    len: usize,
 }
 
 impl Frame {
@@ -19,18 +21,20 @@ impl Frame {
         let mut msg = Box::new(zmq_msg_t::default());
         // SAFETY: `msg` points to memory of the right size; this cannot fail.
         unsafe { zmq_sys::zmq_msg_init(&mut *msg) };
-        Self { msg }
+        Self { msg, len: 0 }
     }
 
     /// Its bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         let msg = std::ptr::from_ref(&*self.msg).cast_mut();
-        // SAFETY: the message is initialised, and neither call changes it. Its data pointer is valid and not null for
-        // `zmq_msg_size` bytes until the message is next written to, which the borrow of `self` rules out.
-        unsafe {
-            let data = zmq_sys::zmq_msg_data(msg).cast::<u8>();
-            std::slice::from_raw_parts(data, zmq_sys::zmq_msg_size(msg))
-        }
+        // SAFETY: the message is initialised and `len` bytes long, and the call does not change it. Its data pointer is not
+        // null, and valid until the message is next written to, which the borrow of `self` rules out.
+        unsafe { std::slice::from_raw_parts(zmq_sys::zmq_msg_data(msg).cast::<u8>(), self.len) }
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether another frame of the same message follows. Only of a frame as received.
@@ -53,6 +57,7 @@ impl Frame {
             let data = zmq_sys::zmq_msg_data(&mut *self.msg).cast::<u8>();
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
         }
+        self.len = bytes.len();
     }
 
     /// Becomes the same bytes as `other`; long ones are shared and counted.
@@ -60,6 +65,7 @@ impl Frame {
         // SAFETY: both messages are initialised and distinct; `zmq_msg_copy` releases what `self` held.
         let answer = unsafe { zmq_sys::zmq_msg_copy(&mut *self.msg, &mut *other.msg) };
         assert_eq!(answer, 0, "zmq_msg_copy fails on uninitialised messages only");
+        self.len = other.len;
     }
 }
 
@@ -114,11 +120,16 @@ impl Port {
     }
 
     fn receive_with(&self, frame: &mut Frame, flags: i32) -> Result<(), Error> {
-        retried(|| {
+        // Whether a failed call leaves the message alone or empties it depends on the socket's type.
+        frame.len = 0;
+        let received = retried(|| {
             // SAFETY: `raw` belongs to `self.socket`, which is open, and no other thread uses it (`Port` is not
             // `Sync`); the message is initialised.
             unsafe { zmq_sys::zmq_msg_recv(&mut *frame.msg, self.raw, flags) }
-        })
+        });
+        // libzmq answers i32::MAX for a longer frame, which is then cut short; by configuration there is none.
+        frame.len = received?;
+        Ok(())
     }
 
     /// Sends `frame` and leaves it empty. `more`: another frame of the same message follows.
@@ -131,20 +142,24 @@ impl Port {
             // SAFETY: as in `receive_with`. On success libzmq takes the content and leaves an empty initialised message,
             // on failure it leaves the message alone.
             unsafe { zmq_sys::zmq_msg_send(&mut *frame.msg, self.raw, flags as i32) }
-        })
+        })?;
+        frame.len = 0;
+        Ok(())
     }
 }
 
-/// Calls until it is not interrupted by a signal.
-fn retried(mut call: impl FnMut() -> i32) -> Result<(), Error> {
-    while call() < 0 {
+/// Calls until it is not interrupted by a signal; the answer, which is no error.
+fn retried(mut call: impl FnMut() -> i32) -> Result<usize, Error> {
+    loop {
+        if let Ok(answer) = usize::try_from(call()) {
+            return Ok(answer);
+        }
         // SAFETY: `zmq_errno` has no preconditions.
         match Error::from_raw(unsafe { zmq_sys::zmq_errno() }) {
             Error::EINTR => {}
             error => return Err(error),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -178,6 +193,7 @@ mod tests {
             b.receive_rest(&mut frame).unwrap();
             assert!(!frame.more() && frame.bytes() == bytes);
             assert!(!b.receive(&mut copy).unwrap());
+            assert_eq!(copy.bytes(), b"");
         }
     }
 }

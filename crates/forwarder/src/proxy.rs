@@ -221,10 +221,31 @@ impl Proxy {
                 sockets.link.send(&mut self.made, true)?;
             }
         }
+        let bytes = self.move_frames(sockets, &input.port, to_link, to_backend)?;
+        self.counts.inputs[n].add(bytes);
+        if to_backend {
+            self.counts.backend.add(bytes);
+        }
+        if to_link {
+            let stamp_bytes = self.send_stamp(&sockets.link, &stamp)?;
+            self.counts.link.add(bytes + stamp_bytes);
+        }
+        Ok(())
+    }
+
+    /// Moves the frame in `self.frame` and the rest of its message from `input` to the outputs; how many bytes. The link's
+    /// message stays open for its stamp.
+    fn move_frames(
+        &mut self,
+        sockets: &Sockets,
+        input: &Port,
+        to_link: bool,
+        to_backend: bool,
+    ) -> Result<u64, Error> {
         let mut bytes = 0;
         loop {
             let more = self.frame.more();
-            bytes += self.frame.bytes().len() as u64;
+            bytes += self.frame.len() as u64;
             match (to_link, to_backend) {
                 (true, true) => {
                     self.copy.share(&mut self.frame);
@@ -236,19 +257,10 @@ impl Proxy {
                 (false, false) => {}
             }
             if !more {
-                break;
+                return Ok(bytes);
             }
-            input.port.receive_rest(&mut self.frame)?;
+            input.receive_rest(&mut self.frame)?;
         }
-        self.counts.inputs[n].add(bytes);
-        if to_backend {
-            self.counts.backend.add(bytes);
-        }
-        if to_link {
-            let stamp_bytes = self.send_stamp(&sockets.link, &stamp)?;
-            self.counts.link.add(bytes + stamp_bytes);
-        }
-        Ok(())
     }
 
     fn send_stamp(&mut self, link: &Port, stamp: &Stamp) -> Result<u64, Error> {
