@@ -24,6 +24,7 @@ mod monitor;
 mod proxy;
 mod sockets;
 mod state;
+mod wait;
 mod watch;
 
 use std::net::SocketAddr;

@@ -12,7 +12,6 @@ use prost::Message as _;
 use trestle_messages::v1::Stamp;
 use trestle_messages::{BEAT_MARKER, stamp, topic};
 use trestle_process::wake::Wakeable;
-use trestle_process::zmq::poll;
 use trestle_recorder::{Entered, Intake, Stamper};
 use zmq::Error;
 
@@ -22,6 +21,7 @@ use crate::message::{Frame, Port};
 use crate::metrics::{Counts, Metrics};
 use crate::sockets::{Input, Sockets};
 use crate::state::State;
+use crate::wait::Wait;
 use crate::watch::Watch;
 
 /// Messages taken from one socket before the others get their turn; as many as `zmq_proxy` takes.
@@ -85,28 +85,24 @@ impl Proxy {
     /// # Errors
     /// What libzmq answers; in practice never.
     pub(crate) fn run(mut self, sockets: Sockets, mut wakeable: Wakeable) -> Result<(), Error> {
-        let mut items = sockets.poll_items();
-        let wake = items.len();
-        items.push(zmq::PollItem::from_fd(wakeable.as_raw_fd(), zmq::POLLIN));
+        let n_ports = sockets.ports().count();
+        let mut wait = Wait::new(sockets.ports(), wakeable.as_raw_fd())?;
         let mut now = Instant::now();
         while !self.state.is_stopping() {
-            let wait = self.beat.wait(now, self.stamper.head());
-            // Rounded up: a wait of 0 ms would spin through the last millisecond.
-            poll(&mut items, i64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX))?;
-            if items[wake].is_readable() {
+            wait.wait(sockets.ports(), self.beat.wait(now, self.stamper.head()))?;
+            if wait.may_have(n_ports) {
                 wakeable.drain();
             }
             now = Instant::now();
-            if items[0].is_readable() {
+            if wait.may_have(0) {
                 self.take_subscriptions(&sockets, Side::Backend)?;
             }
-            if items[1].is_readable() {
+            if wait.may_have(1) {
                 self.take_subscriptions(&sockets, Side::Link)?;
             }
-            let quiet = self.forward(&sockets, |n| items[2 + n].is_readable())?;
+            let quiet = self.forward(&sockets, |n| wait.may_have(2 + n))?;
             self.end_turn(&sockets, now, quiet)?;
         }
-        drop(items);
         self.finish(&sockets)
     }
 

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use trestle_process::exit::Exit;
 use trestle_process::source::{Endpoint, Source};
 use trestle_process::zmq::{bind, raw, socket};
-use zmq::{Context, Error, PollItem};
+use zmq::{Context, Error};
 
 use crate::config::Config;
 use crate::message::Port;
@@ -74,11 +74,9 @@ impl Sockets {
         Ok((Self { inputs, backend: Port::new(backend), link: Port::new(link) }, watch, bound))
     }
 
-    /// Backend, link, then the inputs: readable when something has come.
-    pub(crate) fn poll_items(&self) -> Vec<PollItem<'_>> {
-        let outputs = [&self.backend, &self.link].into_iter();
-        let ports = outputs.chain(self.inputs.iter().map(|input| &input.port));
-        ports.map(|port| port.socket().as_poll_item(zmq::POLLIN)).collect()
+    /// Backend, link, then the inputs.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &Port> {
+        [&self.backend, &self.link].into_iter().chain(self.inputs.iter().map(|input| &input.port))
     }
 
     /// Lets what is queued on backend and link go out when the sockets are dropped.
