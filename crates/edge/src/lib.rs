@@ -72,7 +72,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         bounds: config.bounds(),
         interest_linger: config.interest_linger,
     };
-    let listeners = shard::listeners(config.listen, config.shards())?;
+    let listeners = shard::listeners(config.listen, config.shards(), config.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
     let metrics_listener = private_http::bind("--metrics", config.metrics).await?;
     let metrics_address = metrics_listener.local_addr()?;

@@ -1,6 +1,7 @@
 //! The shards' listeners: several sockets on one port, between which the kernel spreads connections.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use trestle_process::exit::Exit;
@@ -13,11 +14,16 @@ const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Unsent bytes beyond which the socket takes no more.
 const NOT_SENT_BYTES: u32 = 128 << 10;
 
-/// `n` listeners on `address`; with port 0 all on the same free port.
+/// `n` listeners on `address`; with port 0 all on the same free port. A connection whose peer takes nothing of what was
+/// sent for `half_open_timeout` breaks: pings see to that only after the upgrade.
 ///
 /// # Errors
 /// An [`Exit`] with code 71 that names the flag and the address.
-pub(crate) fn listeners(address: SocketAddr, n: usize) -> Result<Vec<TcpListener>, Exit> {
+pub(crate) fn listeners(
+    address: SocketAddr,
+    n: usize,
+    half_open_timeout: Duration,
+) -> Result<Vec<TcpListener>, Exit> {
     let refuse = |error: std::io::Error| Exit::os(format!("--listen: cannot listen on {address}: {error}"));
     // With SO_REUSEPORT the kernel lets two processes of one user share a port without any error; this first bind,
     // without it, is refused if somebody has the port.
@@ -28,6 +34,7 @@ pub(crate) fn listeners(address: SocketAddr, n: usize) -> Result<Vec<TcpListener
     drop(probe);
     let listen = |_| {
         let socket = bind(address, n > 1)?;
+        socket.set_tcp_user_timeout(Some(half_open_timeout))?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
@@ -55,24 +62,26 @@ mod tests {
     use super::*;
 
     const ANY: &str = "127.0.0.1:0";
+    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
     fn several_listeners_share_a_port_and_another_process_is_refused() {
-        let listeners = listeners(ANY.parse().unwrap(), 3).unwrap();
+        let listeners = listeners(ANY.parse().unwrap(), 3, MINUTE).unwrap();
         let address = listeners[0].local_addr().unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
-        let error = super::listeners(address, 2).unwrap_err();
+        let error = super::listeners(address, 2, MINUTE).unwrap_err();
         assert!(error.reason.starts_with(&format!("--listen: cannot listen on {address}: ")), "{error}");
     }
 
     #[test]
     fn accepted_sockets_inherit_the_options() {
-        let listener = listeners(ANY.parse().unwrap(), 1).unwrap().remove(0);
+        let listener = listeners(ANY.parse().unwrap(), 1, MINUTE).unwrap().remove(0);
         listener.set_nonblocking(false).unwrap();
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let socket = socket2::SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(MINUTE));
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOT_SENT_BYTES);
         // The kernel doubles what is asked for, for its own bookkeeping.
         assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER_BYTES);
