@@ -13,8 +13,9 @@ use trestle_hub::ws::{Handshake, HandshakeError, VERSION};
 use trestle_messages::topic;
 use warp::Filter;
 use warp::http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
+    UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::path::FullPath;
@@ -112,6 +113,10 @@ async fn handshake(
         Ok(handshake) => handshake,
         Err(error) => return malformed(&door, error, peer),
     };
+    if has_body(&headers) {
+        // Hyper hands the bytes behind the head to the WebSocket, where a proxy on the way may see a body.
+        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, "a handshake has no body", peer);
+    }
     let Some(protocol) = Protocol::choose(protocols) else {
         let names = Protocol::ALL.map(Protocol::name).join(", ");
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
@@ -136,6 +141,10 @@ async fn handshake(
         return door.refuse(Refusal::NotReady, StatusCode::SERVICE_UNAVAILABLE, why, peer);
     }
     switching_protocols(&accept, protocol)
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 fn malformed(door: &Door, error: HandshakeError, peer: Option<Peer>) -> Response {
