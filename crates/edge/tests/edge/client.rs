@@ -1,7 +1,7 @@
 //! A WebSocket client that does nothing by itself: no pong, no answer to a close, no reading ahead of a test.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -57,13 +57,19 @@ impl Client {
 
     /// A client with next to no room in its kernel: what it does not read stays at the edge.
     pub(crate) fn with_small_buffer(edge: &TestEdge, target: &str, protocol: &str) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(4 << 10).unwrap();
-        socket.connect(&edge.address().into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let stream = Self::small_buffer(edge.address());
         let client = Self::upgrade(stream, &Request::websocket(target, protocol).bytes());
         if protocol == JSON { client.welcomed() } else { client }
+    }
+
+    /// A connection for such a client.
+    pub(crate) fn small_buffer(address: SocketAddr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
     }
 
     /// Sends `bytes`, of which a request for a WebSocket is the first part.

@@ -150,3 +150,16 @@ fn a_connection_that_asked_for_the_page_may_upgrade() {
     feed.send(&["a", "b"]);
     assert_eq!(client.next(), Said::text("b"));
 }
+
+/// A proxy that frames requests by their length would take the body's bytes for the client's frames, or the other way
+/// round.
+#[test]
+fn a_handshake_has_no_body() {
+    let edge = edge();
+    for (name, value) in [("Content-Length", "6"), ("Transfer-Encoding", "chunked")] {
+        let answer = Request::websocket("/ws", RAW).with(name, value).to(edge.address());
+        assert_eq!(answer.status, 400, "{name}");
+    }
+    let empty = Request::websocket("/ws", RAW).with("Content-Length", "0");
+    assert_eq!(empty.to(edge.address()).status, 101);
+}

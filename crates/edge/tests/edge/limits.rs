@@ -1,7 +1,9 @@
 //! Messages over a bound, and the bound of what is kept.
 
+use trestle_messages::Position;
+
 use crate::client::{Client, Said};
-use crate::fixture::{Feed, TestEdge};
+use crate::fixture::{Feed, TestEdge, until};
 
 /// Sixteen frames at the bound of one may pass; more are dropped as a whole, and their publisher stays.
 #[test]
@@ -43,4 +45,51 @@ fn reserved_topics_reach_nobody() {
     feed.send(&["a", "after"]);
     assert_eq!(client.next(), Said::text("after"));
     assert_eq!(edge.metric("dropped_messages_total{hop=\"ingest\",cause=\"reserved\"}"), 2);
+}
+
+/// A shard that is too slow for the log loses messages, and says to a client exactly between which positions.
+#[test]
+fn what_falls_off_the_log_is_declared_lost() {
+    let feed = Feed::bound();
+    let edge = TestEdge::on(&feed, "--shards 1 --log-bytes-max 1KiB");
+    let mut client = Client::json(&edge, "/ws?topic=");
+    let overruns = "dropped_messages_total{hop=\"session\",cause=\"shard_overrun\"}";
+    let body = "x".repeat(1_000);
+    let mut sent = 0;
+    until("an overrun", || {
+        for _ in 0..200 {
+            feed.send(&["a", &body]);
+        }
+        sent += 200;
+        (edge.metric(overruns) > 0).then_some(())
+    });
+    feed.send(&["a", "last"]);
+
+    let position = |text: &serde_json::Value| text.as_str().unwrap().parse::<Position>().unwrap();
+    let mut at = position(&client.welcome["position"]);
+    let (mut events, mut lost) = (0, 0);
+    loop {
+        let message = client.json_message();
+        if let Some(event) = message.get("event") {
+            assert_eq!(
+                position(&event["position"]).offset,
+                at.offset + 1,
+                "nothing is missing that was not told"
+            );
+            at.offset += 1;
+            if event["text"] == "last" {
+                break;
+            }
+            events += 1;
+        } else if let Some(gap) = message.get("lost") {
+            assert_eq!((&gap["cause"], position(&gap["from"])), (&"shard_overrun".into(), at), "{gap}");
+            let until = position(&gap["position"]);
+            assert_eq!(gap["at_most"], until.offset - at.offset);
+            lost += until.offset - at.offset;
+            at = until;
+        } else {
+            assert!(message.get("heartbeat").is_some(), "{message}");
+        }
+    }
+    assert_eq!((events + lost, lost), (sent, edge.metric(overruns)));
 }

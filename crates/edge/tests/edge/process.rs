@@ -1,6 +1,6 @@
 //! The program: what it says, its exit codes, signals, files that it leaves open.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Instant;
@@ -35,7 +35,11 @@ struct Program {
 impl Program {
     /// Starts it and reads its addresses from its log.
     fn start(flags: &[&str]) -> Self {
-        let mut child = program().args(FREE_PORTS).args(flags).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(program().args(flags))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.args(FREE_PORTS).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = said.by_ref().map(Result::unwrap).find(|line| line.contains("listening on")).unwrap();
         let part = |before: &str, after: &str| {
@@ -53,6 +57,11 @@ impl Program {
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// The next line of its log that has `text`.
+    fn says(&mut self, text: &str) -> String {
+        self.said.by_ref().map(Result::unwrap).find(|line| line.contains(text)).expect("it says so")
     }
 
     /// What it says until it ends, and its exit code.
@@ -151,7 +160,7 @@ fn signals_end_it_cleanly() {
 fn an_unreachable_upstream_is_said_once_and_it_runs_on() {
     let start = Instant::now();
     let mut program = Program::start(&[NOBODY]);
-    let line = program.said.by_ref().map(Result::unwrap).find(|line| line.contains("not connected")).unwrap();
+    let line = program.says("not connected");
     assert!(line.contains("WARN") && line.contains("--source tcp://127.0.0.1:1"), "{line}");
     drop(program.client("/ws?topic=a"));
     program.signal("TERM");
@@ -170,7 +179,7 @@ fn a_cut_publisher_is_said() {
     let mut program = Program::start(&[&source, "--frame-bytes-max=1KiB"]);
     feed.wait_for("+");
     feed.send(&["a", &"x".repeat(1025)]);
-    let line = program.said.by_ref().map(Result::unwrap).find(|line| line.contains("cut")).unwrap();
+    let line = program.says(": cut");
     assert!(line.contains(&feed.endpoint) && line.contains("--frame-bytes-max"), "{line}");
 }
 
@@ -193,4 +202,31 @@ fn five_hundred_connections_leave_no_open_file() {
         settled();
     }
     until("as few open files as before", || (program.open_files() <= before).then_some(()));
+}
+
+/// Slow loris the other way round: whoever asks for files and reads none would hold a connection for ever.
+#[test]
+fn a_reader_of_files_that_does_not_read_is_cut() {
+    let program = Program::start(&[NOBODY, "--half-open-timeout=1s"]);
+    let before = program.open_files();
+    let mut lazy = Client::small_buffer(program.address);
+    let request = Request::get("/vendor/uPlot.esm.js").bytes().repeat(200);
+    lazy.write_all(&request).unwrap();
+    until("its connection", || (program.open_files() > before).then_some(()));
+    until("its end", || (program.open_files() <= before).then_some(()));
+}
+
+/// Without file descriptors nobody new is served, and all go on once there are some again.
+#[test]
+fn running_out_of_files_is_said_and_survived() {
+    let mut limited = Command::new("sh");
+    limited.env_clear().args(["-c", "ulimit -n 80; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trestle-edge")]);
+    let mut program = Program::spawn(limited.args(["--shards=1", NOBODY]));
+    let mut old = program.client("/ws");
+    let many: Vec<_> = (0..100).map(|_| connect(program.address)).collect();
+    program.says("accepting pauses");
+    assert_eq!(old.subscribe(&["a"])["recorded"], "all", "who is there is served");
+    drop(many);
+    let mut new = program.client("/ws");
+    assert_eq!(new.subscribe(&["a"])["recorded"], "all");
 }
