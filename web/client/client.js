@@ -1,0 +1,279 @@
+/** The client: requests and their replies, and the way of each event to its subscriptions. */
+
+import { Backoff } from "./backoff.js";
+import { TrestleError } from "./error.js";
+import { Link, TIMES } from "./link.js";
+import { Subscription } from "./subscription.js";
+import { Topic, topicOf } from "./topic.js";
+import { parse } from "./wire.js";
+
+/** @typedef {import("./link.js").LinkOptions & Partial<typeof TIMES>} ClientOptions */
+/** @typedef {{done: (reply: import("./wire.js").Reply) => void, fail: (error: TrestleError) => void}} Pending */
+
+/**
+ * Events, each a `CustomEvent`:
+ * - `connecting`, `open`, `waiting`, `closed`: the states. `waiting` tells `delayMs`, `offline`, `attempt` and the
+ *   `code`, `reason` and `meaning` of the close before; `closed` the last three and comes once no attempt will follow.
+ * - `lost`: the edge's notice. `goodbye`: it is about to close. `error`: a `TrestleError` that no call can return.
+ */
+export class Client extends EventTarget {
+  #link;
+  #random;
+  #lastId = 0;
+  /** @type {Map<number, Pending>} */
+  #pending = new Map();
+  /** In the order of their subscribing: of two with the same topic the later one's options hold.
+   * @type {Set<Subscription>} */
+  #subscriptions = new Set();
+
+  /**
+   * @param {string | URL} url `ws:`, `wss:`, or what is relative to the page.
+   * @param {ClientOptions} [options]
+   */
+  constructor(url, options = {}) {
+    super();
+    this.#random = options.random ?? Math.random;
+    this.#link = new Link(webSocketUrl(url), options, {
+      onFrame: (frame) => this.#receive(frame),
+      onState: (state, detail) => this.#enter(state, detail),
+      onDown: () => this.#forget(),
+    });
+    // A turn later, so that whoever called can listen to the first state too.
+    queueMicrotask(() => {
+      if (this.state === "connecting") this.#link.start();
+    });
+  }
+
+  get state() {
+    return this.#link.state;
+  }
+
+  /**
+   * Stands across reconnects until it is unsubscribed. The empty prefix is everything.
+   *
+   * @param {string | Uint8Array | readonly (string | Uint8Array)[]} prefixes
+   * @param {import("./subscription.js").SubscribeOptions} [options]
+   */
+  subscribe(prefixes, options = {}) {
+    if (this.state === "closed") throw new TrestleError("closed", "the client is closed", false);
+    const list = typeof prefixes === "string" || prefixes instanceof Uint8Array ? [prefixes] : [...prefixes];
+    const subscription = new Subscription(list, options, (ended) => this.#leave(ended));
+    this.#subscriptions.add(subscription);
+    if (this.state === "open") this.#ask(subscription);
+    return subscription;
+  }
+
+  /** Ends a wait and tries at once. */
+  reconnect() {
+    this.#link.reconnect();
+  }
+
+  /** Ends everything, the subscriptions too. */
+  close() {
+    this.#end();
+    this.#link.close();
+  }
+
+  /** @param {unknown} frame */
+  #receive(frame) {
+    const message = parse(frame);
+    if (message === null) this.#report(new TrestleError("bad_request", "a message that is not trestle.v1.json", false));
+    else if (message.event) this.#route(message.event, String(frame));
+    else if (message.reply) this.#answer(message.reply);
+    else if (message.heartbeat) this.#advance(message.heartbeat.position);
+    else if (message.caught_up) this.#catchUp(message.caught_up);
+    else if (message.lost) this.#lose(message.lost);
+    else if (message.welcome) this.#link.welcomed(message.welcome);
+    else if (message.goodbye) this.#goodbye(message.goodbye);
+    // Anything else comes from a newer edge, and is not for us.
+  }
+
+  /**
+   * @param {import("./wire.js").Event} event
+   * @param {string} frame
+   */
+  #route(event, frame) {
+    const topic = topicOf(event, frame);
+    for (const subscription of this.#subscriptions) {
+      if (subscription.matches(topic)) subscription.deliver(event, frame);
+    }
+  }
+
+  /** @param {import("./wire.js").Reply} reply */
+  #answer(reply) {
+    const pending = reply.id === undefined ? undefined : this.#pending.get(reply.id);
+    if (reply.id !== undefined) this.#pending.delete(reply.id);
+    if (!reply.error) {
+      pending?.done(reply);
+      return;
+    }
+    const { code, reason, retry } = reply.error;
+    const error = new TrestleError(code, reason, retry === true);
+    if (pending) pending.fail(error);
+    else this.#report(error);
+  }
+
+  /** @param {string | undefined} position */
+  #advance(position) {
+    if (position === undefined) return;
+    for (const subscription of this.#subscriptions) {
+      if (subscription.caughtUp) subscription.position = position;
+    }
+  }
+
+  /** @param {{id: number, position?: string}} caughtUp */
+  #catchUp({ id, position }) {
+    for (const subscription of this.#subscriptions) {
+      if (subscription.requestId !== id) continue;
+      subscription.caughtUp = true;
+      subscription.position = position ?? subscription.position;
+    }
+  }
+
+  /** @param {import("./wire.js").Lost} lost */
+  #lose(lost) {
+    const named = [...(lost.topics ?? []).map(Topic.ofText), ...(lost.topics_base64 ?? []).map(Topic.ofBase64)];
+    const keys = new Set(named.map((topic) => topic.key));
+    for (const subscription of this.#subscriptions) {
+      if (subscription.topics.some((topic) => keys.has(topic.key))) subscription.lose(lost);
+    }
+    this.#advance(lost.position);
+    this.#emit("lost", lost);
+  }
+
+  /** @param {{reason: string, reconnect_after_ms?: number}} goodbye */
+  #goodbye(goodbye) {
+    this.#link.goodbye(goodbye.reconnect_after_ms);
+    this.#emit("goodbye", goodbye);
+  }
+
+  /**
+   * @param {import("./link.js").State} state
+   * @param {{code?: number, reason?: string, meaning?: string}} detail
+   */
+  #enter(state, detail) {
+    if (state === "open") for (const subscription of this.#subscriptions) this.#ask(subscription);
+    if (state === "closed") {
+      const reason = `${detail.code} ${detail.reason || detail.meaning}`;
+      this.#end(new TrestleError("closed", reason, false));
+    }
+    this.#emit(state, detail);
+  }
+
+  /** Readers see the end, or the error that is the cause of it.
+   * @param {TrestleError} [error] */
+  #end(error) {
+    this.#forget();
+    for (const subscription of this.#subscriptions) subscription.end(error);
+    this.#subscriptions.clear();
+  }
+
+  /** Sends a subscribe command; its reply may be a refusal that time heals.
+   * @param {Subscription} subscription */
+  #ask(subscription) {
+    const { snapshot, policy, max_hz } = subscription.options;
+    const options = { exact: subscription.exact || undefined, snapshot: snapshot || undefined, policy, max_hz };
+    subscription.caughtUp = false;
+    subscription.requestId = this.#request({ subscribe: { ...named(subscription.topics), ...options } }, {
+      done: (reply) => subscription.accept(reply.subscribed ?? {}),
+      fail: (error) => this.#refused(subscription, error),
+    });
+  }
+
+  /**
+   * @param {Subscription} subscription
+   * @param {TrestleError} error
+   */
+  #refused(subscription, error) {
+    // Without a connection the next one asks again.
+    if (error.code === "disconnected" || subscription.ended) return;
+    this.#report(error);
+    if (!error.retry) {
+      this.#subscriptions.delete(subscription);
+      subscription.end(error);
+      return;
+    }
+    const backoff = new Backoff(TIMES.reconnectMinMs, TIMES.reconnectMaxMs, this.#random);
+    backoff.attempt = subscription.refusals;
+    subscription.refusals += 1;
+    const refused = subscription.requestId;
+    setTimeout(() => {
+      const current = this.#subscriptions.has(subscription) && subscription.requestId === refused;
+      if (current && this.state === "open") this.#ask(subscription);
+    }, backoff.next());
+  }
+
+  /** Takes from the edge only what no other subscription still holds.
+   * @param {Subscription} subscription
+   * @returns {Promise<void>} */
+  #leave(subscription) {
+    if (!this.#subscriptions.delete(subscription)) return Promise.resolve();
+    subscription.end();
+    if (this.state !== "open") return Promise.resolve();
+    const others = [...this.#subscriptions];
+    /** @type {Set<Subscription>} */
+    const heirs = new Set();
+    const free = subscription.topics.filter((topic) => {
+      const key = subscription.keyOf(topic);
+      const heir = others.findLast((other) => other.topics.some((own) => other.keyOf(own) === key));
+      if (heir) heirs.add(heir);
+      return !heir;
+    });
+    // The edge may hold the options of the one that left: those of who stays are said again.
+    for (const heir of heirs) this.#ask(heir);
+    if (free.length === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const command = { unsubscribe: { ...named(free), exact: subscription.exact || undefined } };
+      this.#request(command, { done: () => resolve(), fail: () => resolve() });
+    });
+  }
+
+  /**
+   * @param {object} command
+   * @param {Pending} pending
+   * @returns {number} The request's id.
+   */
+  #request(command, pending) {
+    this.#lastId += 1;
+    this.#pending.set(this.#lastId, pending);
+    this.#link.send({ id: this.#lastId, ...command });
+    return this.#lastId;
+  }
+
+  /** The connection is gone, and its unanswered requests with it. */
+  #forget() {
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const subscription of this.#subscriptions) subscription.caughtUp = false;
+    for (const request of pending) request.fail(new TrestleError("disconnected", "no reply came", true));
+  }
+
+  /** @param {TrestleError} error */
+  #report(error) {
+    this.#emit("error", error);
+  }
+
+  /**
+   * @param {string} name
+   * @param {unknown} detail
+   */
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+/** @param {Topic[]} topics */
+function named(topics) {
+  const text = topics.flatMap((topic) => (topic.text === null ? [] : [topic.text]));
+  const base64 = topics.flatMap((topic) => (topic.text === null ? [topic.base64] : []));
+  return { topics: text, ...(base64.length > 0 && { topics_base64: base64 }) };
+}
+
+/** @param {string | URL} url */
+function webSocketUrl(url) {
+  const absolute = new URL(url, globalThis.location?.href);
+  if (absolute.protocol === "http:") absolute.protocol = "ws:";
+  if (absolute.protocol === "https:") absolute.protocol = "wss:";
+  if (!/^wss?:$/.test(absolute.protocol)) throw new TypeError(`not a WebSocket address: ${absolute}`);
+  return absolute;
+}

@@ -1,0 +1,239 @@
+/** One WebSocket after another: states, back-off, heartbeats and the decision to come back. */
+
+import { Backoff } from "./backoff.js";
+import { closeCode } from "./close.js";
+import { SUBPROTOCOL } from "./wire.js";
+
+/**
+ * Times in ms, each with its reason:
+ * - `reconnectMinMs`, `reconnectMaxMs`: short enough for people, long enough for a server that restarts.
+ * - `uptimeMinMs`: a server that accepts and fails at once must not see us come back every half second.
+ * - `handshakeMaxMs`: from the attempt to the welcome; a silent proxy costs no more than this.
+ * - `heartbeatMs`: assumed where a welcome does not say.
+ * - `goodbyeMaxMs`: the longest pause that a server may ask for.
+ */
+export const TIMES = Object.freeze({
+  reconnectMinMs: 500,
+  reconnectMaxMs: 20_000,
+  uptimeMinMs: 5_000,
+  handshakeMaxMs: 10_000,
+  heartbeatMs: 25_000,
+  goodbyeMaxMs: 600_000,
+});
+
+/** So many heartbeat periods without a message mean that the connection is dead. */
+const SILENT_PERIODS = 2.5;
+
+/** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
+
+/**
+ * Where `navigator.onLine` and its events come from.
+ * @typedef {{readonly onLine: boolean, addEventListener: EventTarget["addEventListener"],
+ *   removeEventListener: EventTarget["removeEventListener"]}} Network
+ */
+
+/**
+ * @typedef {object} LinkOptions
+ * @property {typeof WebSocket} [WebSocket] Where the global one is missing (Node before 22).
+ * @property {() => number} [random] Uniform in [0, 1).
+ * @property {Network} [network]
+ */
+
+/**
+ * @typedef {object} LinkHandlers
+ * @property {(frame: unknown) => void} onFrame
+ * @property {(state: State, detail: object) => void} onState
+ * @property {() => void} onDown The connection is gone; what was asked on it has no answer.
+ */
+
+/**
+ * Order of calls: `start` once, then `welcomed` on each welcome and `goodbye` on each goodbye;
+ * `close` ends it for good.
+ */
+export class Link {
+  #url;
+  #times;
+  #handlers;
+  #backoff;
+  #network;
+  #WebSocket;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {State} */
+  state = "connecting";
+  #timer = 0;
+  #silenceMaxMs = 0;
+  #heardAt = 0;
+  #openedAt = 0;
+  /** @type {number | null} */
+  #pauseMs = null;
+
+  /**
+   * @param {URL} url
+   * @param {LinkOptions & Partial<typeof TIMES>} options
+   * @param {LinkHandlers} handlers
+   */
+  constructor(url, options, handlers) {
+    this.#url = url;
+    this.#times = { ...TIMES, ...defined(options) };
+    this.#handlers = handlers;
+    const { reconnectMinMs, reconnectMaxMs } = this.#times;
+    this.#backoff = new Backoff(reconnectMinMs, reconnectMaxMs, options.random ?? Math.random);
+    this.#network = options.network ?? browserNetwork(url);
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (this.#WebSocket === undefined) throw new TypeError("no WebSocket here: pass one as an option");
+  }
+
+  start() {
+    this.#network?.addEventListener("online", this.#onOnline);
+    this.#connect();
+  }
+
+  /** @param {object} command */
+  send(command) {
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(command));
+  }
+
+  /** @param {import("./wire.js").Welcome} welcome */
+  welcomed(welcome) {
+    if (this.state !== "connecting") return;
+    const periodMs = welcome.heartbeat_ms > 0 ? welcome.heartbeat_ms : this.#times.heartbeatMs;
+    this.#openedAt = Date.now();
+    this.#watch(SILENT_PERIODS * periodMs);
+    this.#enter("open", { welcome });
+  }
+
+  /** @param {number | undefined} pauseMs Counted from the close, which is the server's to make. */
+  goodbye(pauseMs) {
+    if (typeof pauseMs === "number" && pauseMs >= 0) this.#pauseMs = Math.min(pauseMs, this.#times.goodbyeMaxMs);
+  }
+
+  /** Ends a wait and tries at once. */
+  reconnect() {
+    if (this.state === "waiting") this.#connect();
+  }
+
+  close() {
+    if (this.state === "closed") return;
+    this.#release(1000);
+    this.#end({ code: 1000, reason: "", meaning: "closed by us" });
+  }
+
+  #connect() {
+    clearTimeout(this.#timer);
+    this.#openedAt = 0;
+    this.#pauseMs = null;
+    this.#enter("connecting", { attempt: this.#backoff.attempt });
+    const socket = new this.#WebSocket(this.#url, SUBPROTOCOL);
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => {
+      if (socket !== this.#socket) return;
+      this.#heardAt = Date.now();
+      this.#handlers.onFrame(data);
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.#socket) this.#down(code, reason);
+    };
+    // A close event follows each error event, with all that a page may know.
+    socket.onerror = () => {};
+    this.#watch(this.#times.handshakeMaxMs);
+  }
+
+  /** One timer a connection, not one a message: it wakes, looks when it last heard, and sleeps on.
+   * @param {number} silenceMaxMs */
+  #watch(silenceMaxMs) {
+    this.#silenceMaxMs = silenceMaxMs;
+    this.#heardAt = Date.now();
+    this.#sleep(silenceMaxMs, this.#check);
+  }
+
+  #check = () => {
+    const restMs = this.#heardAt + this.#silenceMaxMs - Date.now();
+    if (restMs > 0) this.#sleep(restMs, this.#check);
+    else this.#down(1006, this.state === "open" ? "no heartbeat" : "no welcome");
+  };
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #down(code, reason) {
+    this.#release();
+    this.#handlers.onDown();
+    const { then, meaning } = closeCode(code);
+    if (then === "stop") {
+      this.#end({ code, reason, meaning });
+      return;
+    }
+    if (this.#openedAt > 0 && Date.now() - this.#openedAt >= this.#times.uptimeMinMs) this.#backoff.reset();
+    const offline = this.#network?.onLine === false;
+    const drawnMs = this.#backoff.next(then === "slowly");
+    const delayMs = offline ? this.#times.reconnectMaxMs : (this.#pauseMs ?? drawnMs);
+    this.#sleep(delayMs, () => this.#connect());
+    this.#enter("waiting", { delayMs, offline, code, reason, meaning, attempt: this.#backoff.attempt });
+  }
+
+  /** @param {{code: number, reason: string, meaning: string}} close */
+  #end(close) {
+    this.#network?.removeEventListener("online", this.#onOnline);
+    this.#enter("closed", close);
+  }
+
+  // `offline` is only a hint: it lengthens a wait and never forbids an attempt.
+  #onOnline = () => {
+    if (this.state !== "waiting") return;
+    this.#backoff.reset();
+    this.#sleep(this.#backoff.next(), () => this.#connect());
+  };
+
+  /** Lets go of the socket without waiting for its closing handshake, which a dead peer never ends.
+   * @param {number} [code] */
+  #release(code) {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(code);
+  }
+
+  /**
+   * @param {number} delayMs
+   * @param {() => void} then
+   */
+  #sleep(delayMs, then) {
+    clearTimeout(this.#timer);
+    this.#timer = Number(setTimeout(then, delayMs));
+  }
+
+  /**
+   * @param {State} state
+   * @param {object} detail
+   */
+  #enter(state, detail) {
+    this.state = state;
+    this.#handlers.onState(state, detail);
+  }
+}
+
+/** Options that are there but undefined must not hide a default.
+ * @template {object} T
+ * @param {T} options
+ * @returns {T} */
+function defined(options) {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return /** @type {T} */ (Object.fromEntries(entries));
+}
+
+/** A machine without a network still reaches itself, so its own addresses are always online.
+ * @param {URL} url
+ * @returns {Network | null} */
+function browserNetwork(url) {
+  const loopback = /^(localhost|.*\.localhost|127\..*|\[::1\])$/.test(url.hostname);
+  if (loopback || typeof globalThis.addEventListener !== "function") return null;
+  return {
+    get onLine() {
+      return globalThis.navigator?.onLine !== false;
+    },
+    addEventListener: globalThis.addEventListener.bind(globalThis),
+    removeEventListener: globalThis.removeEventListener.bind(globalThis),
+  };
+}

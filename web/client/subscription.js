@@ -1,0 +1,160 @@
+/** One subscription: what it wants, what it delivers, and how far it has come. */
+
+import { TrestleError } from "./error.js";
+import { BoundedQueue } from "./queue.js";
+import { Topic } from "./topic.js";
+
+/** @typedef {import("./wire.js").Event} Event */
+/** @typedef {import("./wire.js").Lost | {cause: "slow_reader", count: number}} Loss */
+
+/**
+ * @typedef {object} SubscribeOptions
+ * @property {boolean} [exact] Match the whole topic, not a prefix.
+ * @property {boolean} [snapshot] First the last value of each matching topic.
+ * @property {"disconnect" | "drop_oldest" | "conflate"} [policy] When this browser is slow.
+ * @property {number} [max_hz] At most so many events a topic and second.
+ * @property {(event: Event, frame: string) => void} [onEvent] Takes the place of the iterator. `frame` is
+ *   the WebSocket message that brought the event.
+ * @property {(loss: Loss) => void} [onLost] The edge could not send something, or the iterator's
+ *   reader was too slow.
+ * @property {number} [queueMax] Events that wait for the iterator's reader, 1024 by default; then the oldest goes.
+ */
+
+const QUEUE_MAX = 1024;
+
+/** @implements {AsyncIterable<Event>} */
+export class Subscription {
+  #leave;
+  #queue;
+  /** @type {PromiseWithResolvers<import("./wire.js").Subscribed>} */
+  #accepted = withResolvers();
+
+  /** The last position that counts for this subscription: everything up to it was delivered or declared lost.
+   * @type {string | null} */
+  position = null;
+  /** Whether it has caught up with the live feed on the present connection. */
+  caughtUp = false;
+  /** Events that the iterator's reader was too slow for. */
+  dropped = 0;
+  ended = false;
+  /** Id of the last subscribe command. */
+  requestId = 0;
+  /** Refusals in a row that may be retried. */
+  refusals = 0;
+
+  /**
+   * @param {(string | Uint8Array)[]} prefixes
+   * @param {SubscribeOptions} options
+   * @param {(subscription: Subscription) => Promise<void>} leave
+   */
+  constructor(prefixes, options, leave) {
+    /** @readonly */
+    this.topics = prefixes.map(Topic.from);
+    /** @readonly */
+    this.options = options;
+    this.#leave = leave;
+    this.#queue = new BoundedQueue(options.queueMax ?? QUEUE_MAX);
+    // Who does not await `ready` hears of a refusal by the client's `error` event instead.
+    this.ready.catch(() => {});
+  }
+
+  /** Resolves at the first acceptance, rejects if the subscription is refused for good. */
+  get ready() {
+    return this.#accepted.promise;
+  }
+
+  get exact() {
+    return this.options.exact === true;
+  }
+
+  /** What two subscriptions share at the edge: (topic, exact).
+   * @param {Topic} topic */
+  keyOf(topic) {
+    return `${this.exact} ${topic.key}`;
+  }
+
+  /** @param {Topic} topic */
+  matches(topic) {
+    return this.topics.some((prefix) => topic.matches(prefix, this.exact));
+  }
+
+  /** @param {import("./wire.js").Subscribed} subscribed */
+  accept(subscribed) {
+    this.refusals = 0;
+    this.position = subscribed.position ?? this.position;
+    this.#accepted.resolve(subscribed);
+  }
+
+  /**
+   * @param {Event} event
+   * @param {string} frame
+   */
+  deliver(event, frame) {
+    if (event.snapshot === true) {
+      // Another subscription's snapshot is old news to one that did not ask, or has its own already.
+      if (this.options.snapshot !== true || this.caughtUp) return;
+    } else if (event.position !== undefined) {
+      this.position = event.position;
+    }
+    if (this.options.onEvent) {
+      guarded(() => this.options.onEvent?.(event, frame));
+      return;
+    }
+    const dropped = this.#queue.push(event);
+    this.dropped += dropped;
+    if (dropped > 0) this.lose({ cause: "slow_reader", count: dropped });
+  }
+
+  /** @param {Loss} loss */
+  lose(loss) {
+    guarded(() => this.options.onLost?.(loss));
+  }
+
+  /** @param {TrestleError} [error] */
+  end(error) {
+    this.ended = true;
+    this.#queue.end(error);
+    this.#accepted.reject(error ?? new TrestleError("closed", "the subscription has ended", false));
+  }
+
+  /** Resolves when the edge has confirmed it, or the connection that held it is gone. */
+  unsubscribe() {
+    return this.#leave(this);
+  }
+
+  /** Events as they come. All iterators of one subscription share one queue; leaving the loop unsubscribes.
+   * @returns {AsyncGenerator<Event, void, undefined>} */
+  async *[Symbol.asyncIterator]() {
+    try {
+      for (;;) {
+        const { value, done } = await this.#queue.next();
+        if (done) return;
+        yield value;
+      }
+    } finally {
+      void this.unsubscribe();
+    }
+  }
+}
+
+/** A caller's mistake is the caller's to see, and no reason to starve the other subscriptions.
+ * @param {() => void} call */
+function guarded(call) {
+  try {
+    call();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+
+/** `Promise.withResolvers`, for engines that lack it.
+ * @template T
+ * @returns {PromiseWithResolvers<T>} */
+function withResolvers() {
+  /** @type {Partial<PromiseWithResolvers<T>>} */
+  const parts = {};
+  parts.promise = new Promise((resolve, reject) => Object.assign(parts, { resolve, reject }));
+  return /** @type {PromiseWithResolvers<T>} */ (parts);
+}

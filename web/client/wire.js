@@ -1,0 +1,97 @@
+/** The messages of `trestle.v1.json` that an edge sends. */
+
+export const SUBPROTOCOL = "trestle.v1.json";
+
+/**
+ * One frame of a message with several, or the whole body: exactly one of these is present.
+ * @typedef {object} Body
+ * @property {unknown} [data] JSON, as parsed.
+ * @property {string} [text]
+ * @property {string} [base64]
+ */
+
+/**
+ * @typedef {object} Progress
+ * @property {string} job
+ * @property {number | string} done A string beyond ±(2^53−1).
+ * @property {number | string} total
+ * @property {string} unit
+ * @property {"started" | "running" | "done" | "failed"} state
+ */
+
+/**
+ * @typedef {object} EventFields
+ * @property {string} [topic] Absent where a single ØMQ frame came.
+ * @property {string} [topic_base64] Instead of `topic` where it is not UTF-8.
+ * @property {string} [position] Absent where the topic is not recorded.
+ * @property {number} [time_ms] Unix ms.
+ * @property {boolean} [snapshot] A last value, not news.
+ * @property {string} [id] Of a typed event.
+ * @property {string} [source] Of a typed event.
+ * @property {Body[]} [parts] More than one frame after the topic.
+ * @property {Progress} [progress]
+ * @property {{gauges: Record<string, number>}} [status]
+ */
+
+/** @typedef {EventFields & Body} Event */
+
+/**
+ * @typedef {object} Welcome
+ * @property {string} session
+ * @property {string} [position]
+ * @property {number} heartbeat_ms Something arrives at least this often.
+ * @property {number} [expires_at] Unix seconds.
+ */
+
+/**
+ * @typedef {object} Subscribed
+ * @property {string[]} [topics]
+ * @property {string[]} [topics_base64]
+ * @property {string} [position] Where the subscription starts.
+ * @property {"all" | "some" | "none"} [recorded]
+ * @property {boolean} [recovered]
+ */
+
+/**
+ * @typedef {object} Reply
+ * @property {number} [id]
+ * @property {Subscribed} [subscribed]
+ * @property {object} [unsubscribed]
+ * @property {{code: string, reason: string, retry: boolean}} [error]
+ */
+
+/**
+ * @typedef {object} Lost
+ * @property {string[]} [topics]
+ * @property {string[]} [topics_base64]
+ * @property {string} [from]
+ * @property {string} [position]
+ * @property {string} cause
+ * @property {number} [count]
+ * @property {number} [at_most]
+ */
+
+/**
+ * @typedef {object} Message
+ * @property {Welcome} [welcome]
+ * @property {Reply} [reply]
+ * @property {{id: number, position?: string, replayed?: number}} [caught_up]
+ * @property {Event} [event]
+ * @property {{position?: string}} [heartbeat]
+ * @property {Lost} [lost]
+ * @property {{reason: string, reconnect_after_ms?: number}} [goodbye]
+ */
+
+/**
+ * @param {unknown} frame The data of a WebSocket message.
+ * @returns {Message | null} Null for what is not of this protocol.
+ */
+export function parse(frame) {
+  if (typeof frame !== "string") return null;
+  try {
+    const message = JSON.parse(frame);
+    return typeof message === "object" && message !== null ? message : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,54 @@
+/** Numbers as people read them. */
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const signs = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+
+const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/** @param {number} n */
+export function count(n) {
+  return n < 100_000 ? whole.format(n) : short.format(n);
+}
+
+/** @param {number} perSecond */
+export function rate(perSecond) {
+  if (perSecond < 0.05) return "0";
+  return perSecond < 10 ? fine.format(perSecond) : count(perSecond);
+}
+
+/** @param {number} n */
+export function bytes(n) {
+  let unit = 0;
+  let value = n;
+  while (Math.abs(value) >= 1023.5 && unit < BYTE_UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  const number = unit === 0 || value >= 99.95 ? whole.format(value) : fine.format(value);
+  return `${number} ${BYTE_UNITS[unit]}`;
+}
+
+/** @param {number} n Any gauge. */
+export function plain(n) {
+  return signs.format(n);
+}
+
+/** @param {number} ms */
+export function duration(ms) {
+  const s = Math.max(0, Math.round(ms / 1000));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return s < 86_400 ? `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min` : `${Math.floor(s / 86_400)} d`;
+}
+
+/** Like `duration`, in its largest unit alone.
+ * @param {number} ms */
+export function age(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  if (s < 1) return "now";
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  return s < 86_400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86_400)} d`;
+}
