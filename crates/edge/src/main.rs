@@ -1,5 +1,6 @@
 //! The program: flags, logs, serve, end.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use trestle_edge::Config;
@@ -14,9 +15,15 @@ fn run(config: Config) -> anyhow::Result<()> {
     zmq::check_build()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut edge = trestle_edge::start(config).await?;
+        // Polled first: whoever sees that it runs may end it, and the handlers stand by then.
+        let mut terminated = pin!(signal::terminated());
+        let mut edge = tokio::select! {
+            biased;
+            signal = &mut terminated => return signal.map(drop).map_err(Into::into),
+            edge = trestle_edge::start(config) => edge?,
+        };
         let failure = tokio::select! {
-            signal = signal::terminated() => {
+            signal = terminated => {
                 tracing::info!(signal = signal?, "stopping");
                 None
             }
