@@ -21,7 +21,7 @@ fn a_client_is_welcomed_subscribes_and_unsubscribes() {
     let subscribed = json!({"topics": ["jobs/", "jobs/", "chat/7"], "recorded": "all", "position": position});
     assert_eq!(reply, json!({"id": 9, "subscribed": subscribed}));
     assert_eq!(client.named("caught_up"), json!({"id": 9, "position": position, "replayed": 0}));
-    assert_eq!(edge.metric("subscriptions"), 2);
+    edge.until_metric("subscriptions", |n| n == 2);
 
     let send = |topic: &str| feed.send(&[topic, "body"]);
     send("job");
@@ -115,7 +115,8 @@ fn what_cannot_be_done_is_said() {
         assert!(reply["error"]["retry"].is_boolean());
     }
     assert_eq!(client.subscribe(&["a", "b"])["topics"], json!(["a", "b"]), "it goes on");
-    assert_eq!(edge.metric("subscriptions"), 2, "and what was refused left nothing");
+    // What was refused left nothing.
+    edge.until_metric("subscriptions", |n| n == 2);
 }
 
 #[test]
@@ -160,8 +161,8 @@ fn broken_frames_are_answered_by_a_close_that_says_why() {
         client.hang_up();
     }
     edge.until_connections(0);
-    assert_eq!(edge.metric("sessions_closed_total{code=\"1002\"}"), 5);
-    assert_eq!(edge.metric("subscriptions"), 0);
+    edge.until_metric("sessions_closed_total{code=\"1002\"}", |n| n == 5);
+    edge.until_metric("subscriptions", |n| n == 0);
 }
 
 #[test]
@@ -192,5 +193,6 @@ fn a_close_is_answered_with_its_code_and_the_connection_ends() {
         }
     }
     edge.until_connections(0);
-    assert_eq!((edge.metric("sessions_closed_total{code=\"1000\"}"), edge.metric("subscriptions")), (6, 0));
+    edge.until_metric("subscriptions", |n| n == 0);
+    edge.until_metric("sessions_closed_total{code=\"1000\"}", |n| n == 6);
 }

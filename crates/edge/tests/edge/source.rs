@@ -15,15 +15,20 @@ fn without_a_record_nothing_leaves_the_publisher_until_a_browser_wants_it() {
     assert_eq!(feed.asked(), "+chat/", "jobs/ is fetched already");
     feed.send(&["jobs/1", "x"]);
     assert_eq!(first.next(), Said::text("x"));
-    assert_eq!(edge.metric("upstream_prefixes"), 2);
+    edge.until_metric("upstream_prefixes", |n| n == 2);
 
     second.hang_up();
     assert_eq!(feed.asked(), "-chat/");
     first.hang_up();
     assert_eq!(feed.asked(), "-jobs/");
     edge.until_metric("upstream_prefixes", |n| n == 0);
-    feed.send(&["jobs/2", "x"]);
-    assert_eq!(edge.metric("upstream_messages_total"), 1);
+    feed.send(&["jobs/2", "nobody"]);
+    let mut third = Client::raw(&edge, "/?topic=x");
+    assert_eq!(feed.asked(), "+x");
+    feed.send(&["jobs/3", "nobody"]);
+    feed.send(&["x", "y"]);
+    assert_eq!(third.next(), Said::text("y"));
+    assert_eq!(edge.metric("upstream_messages_total"), 2, "what nobody wants never left its publisher");
 }
 
 #[test]
