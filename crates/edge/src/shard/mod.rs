@@ -81,7 +81,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         let mut tasks = JoinSet::new();
         tasks.spawn_local(deliver(Rc::clone(&state), appended));
         tasks.spawn_local(keep_time(Rc::clone(&state)));
-        tasks.spawn_local(connection::open_all(Rc::clone(&state), openings, handshake_timeout));
+        let opening = tasks.spawn_local(connection::open_all(Rc::clone(&state), openings, handshake_timeout));
         let accepting = tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout));
         tokio::select! {
             // The sender lives as long as the process; if it is gone, so is the reason to run.
@@ -90,6 +90,8 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             Some(ended) = tasks.join_next() => return Err(anyhow!("a shard failed: {ended:?}")),
         }
         accepting.abort();
+        // Whoever asks on a connection that stands hears 503 from now on.
+        opening.abort();
         say_goodbye(&state, drain_timeout).await;
         Ok(())
     })

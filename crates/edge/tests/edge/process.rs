@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::client::{Client, JSON, Said};
 use crate::fixture::{DEADLINE, until};
-use crate::http::{Request, connect};
+use crate::http::{Answer, Request, connect};
 
 const NOBODY: &str = "--source=tcp://127.0.0.1:1";
 const FREE_PORTS: [&str; 3] = ["--listen=127.0.0.1:0", "--control=127.0.0.1:0", "--metrics=127.0.0.1:0"];
@@ -240,4 +240,21 @@ fn running_out_of_files_is_said_and_survived() {
     drop(many);
     let mut new = program.client("/ws");
     assert_eq!(new.subscribe(&["a"])["recorded"], "all");
+}
+
+/// A page that is open asks on a connection that it has; a WebSocket opened now would end without a goodbye.
+#[test]
+fn while_it_ends_no_websocket_opens() {
+    let program = Program::start(&[NOBODY, "--shards=1"]);
+    let mut asking = connect(program.address);
+    asking.write_all(&Request::get("/client.js").bytes()).unwrap();
+    assert_eq!(Answer::read(&mut asking).status, 200);
+    // Never answers the close, so that the edge waits for it.
+    let mut client = program.client("/ws");
+    program.signal("TERM");
+    client.named("goodbye");
+    asking.write_all(&Request::websocket("/ws", JSON).bytes()).unwrap();
+    let answer = Answer::read(&mut asking);
+    assert_eq!(answer.status, 503, "{}", answer.head);
+    assert!(answer.text().contains("about to end"), "{}", answer.text());
 }
