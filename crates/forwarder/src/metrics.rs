@@ -170,9 +170,14 @@ impl Metrics {
         }
         self.backend.publish(&mut counts.backend);
         self.link.publish(&mut counts.link);
-        self.dropped_reserved.inc_by(std::mem::take(&mut counts.dropped_reserved));
-        self.dropped_malformed.inc_by(std::mem::take(&mut counts.dropped_malformed));
-        self.beats.inc_by(std::mem::take(&mut counts.beats));
+        let rare = [
+            (&self.dropped_reserved, &mut counts.dropped_reserved),
+            (&self.dropped_malformed, &mut counts.dropped_malformed),
+            (&self.beats, &mut counts.beats),
+        ];
+        for (counter, count) in rare.into_iter().filter(|(_, count)| **count > 0) {
+            counter.inc_by(std::mem::take(count));
+        }
         self.head.set(head);
     }
 
