@@ -40,6 +40,8 @@ client.addEventListener("lost", (event) => lose(/** @type {CustomEvent} */ (even
 setUpTheme(() => chart.recolour());
 byId("pause").addEventListener("click", () => pause(pausedAt === null));
 setInterval(tick, TICK_MS);
+// Axes without data have no room: the empty chart is one of seconds without messages.
+chart.draw(meter.history());
 frames.request();
 
 /**
@@ -97,7 +99,7 @@ function draw() {
 /** @param {number} now Unix ms. */
 function drawTraffic(now) {
   setText(byId("rate"), rate(meter.rate(now)));
-  setText(byId("peak"), `${count(meter.peak)}/s`);
+  setText(byId("peak"), meter.peak === 0 ? "–" : `${count(meter.peak)}/s`);
   setText(byId("received"), count(meter.received));
   setText(byId("data"), bytes(meter.receivedBytes));
   setText(byId("lost"), `${lost.exact ? "" : "about "}${count(lost.count)}`);

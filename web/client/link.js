@@ -8,7 +8,8 @@ import { SUBPROTOCOL } from "./wire.js";
  * Times in ms, each with its reason:
  * - `reconnectMinMs`, `reconnectMaxMs`: short enough for people, long enough for a server that restarts.
  * - `uptimeMinMs`: a server that accepts and fails at once must not see us come back every half second.
- * - `handshakeMaxMs`: from the attempt to the welcome; a silent proxy costs no more than this.
+ * - `handshakeMaxMs`: from the attempt to the welcome; a silent proxy costs no more than this. After many failures
+ *   Chromium itself holds an attempt back by up to 5 s, so it is well above that.
  * - `heartbeatMs`: assumed where a welcome does not say.
  * - `goodbyeMaxMs`: the longest pause that a server may ask for.
  */

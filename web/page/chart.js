@@ -58,7 +58,7 @@ export class Chart {
         },
         axes: [
           { ...axis, grid: { show: false }, size: 24, splits: secondsBack, values: (plot, ticks) => ticks.map((tick) => label(plot, tick)) },
-          { ...axis, grid: { stroke: colour("--line"), width: 1 }, size: 46, space: 34, values: (_plot, ticks) => ticks.map(rate) },
+          { ...axis, grid: { stroke: colour("--line"), width: 1 }, size: gutter, space: 34, values: (_plot, ticks) => ticks.map(rate) },
         ],
         series: [
           {},
@@ -98,6 +98,13 @@ function secondsBack(plot) {
 function label(plot, tick) {
   const back = (plot.data[0].at(-1) ?? tick) - tick;
   return back === 0 ? "now" : `−${back} s`;
+}
+
+/** As wide as its longest label, so that the labels begin where the card's text does.
+ * @param {uPlot} _plot
+ * @param {string[] | null} labels */
+function gutter(_plot, labels) {
+  return 10 + 7 * Math.max(2, ...(labels ?? []).map((text) => text.length));
 }
 
 /** @param {uPlot} plot */

@@ -35,6 +35,15 @@ export function plain(n) {
   return signs.format(n);
 }
 
+/** A gauge in the unit that its name tells.
+ * @param {string} name
+ * @param {number} value */
+export function gauge(name, value) {
+  if (name.endsWith("bytes_per_s")) return `${bytes(value)}/s`;
+  if (name.endsWith("bytes")) return bytes(value);
+  return name.endsWith("percent") ? `${fine.format(value)} %` : plain(value);
+}
+
 /** @param {number} ms */
 export function duration(ms) {
   const s = Math.max(0, Math.round(ms / 1000));

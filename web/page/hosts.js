@@ -1,7 +1,7 @@
 /** Hosts and their gauges, from typed `status` events. */
 
 import { arrange, byId, make, makeSvg, setAttribute, setText } from "./dom.js";
-import { age, bytes, plain } from "./format.js";
+import { age, bytes, gauge } from "./format.js";
 
 /** Beyond these, a new host or gauge is not taken. */
 const HOSTS_MAX = 16;
@@ -204,18 +204,8 @@ function fillOthers(panel, host) {
   const items = others.map(([name, value], at) => {
     const item = panel.others.children[at] ?? make("div", {}, make("dt"), make("dd"));
     setText(item.children[0], name);
-    setText(item.children[1], gaugeText(name, value));
+    setText(item.children[1], gauge(name, value));
     return item;
   });
   arrange(panel.others, items);
-}
-
-/**
- * @param {string} name
- * @param {number} value
- */
-function gaugeText(name, value) {
-  if (name.endsWith("_bytes_per_s")) return `${bytes(value)}/s`;
-  if (name.endsWith("_bytes")) return bytes(value);
-  return name.endsWith("percent") ? `${plain(value)} %` : plain(value);
 }

@@ -69,9 +69,11 @@ export class Jobs {
   draw(now) {
     const jobs = [...this.#jobs.values()];
     const active = jobs.filter((job) => !finished(job)).reverse();
-    const over = jobs.filter(finished).sort((a, b) => b.at - a.at);
+    // A failure waits for somebody's eyes; what is done only makes room.
+    const rank = (/** @type {Job} */ job) => (job.state === "failed" ? 0 : 1);
+    const over = jobs.filter(finished).sort((a, b) => rank(a) - rank(b) || b.at - a.at);
     const listed = [...active, ...over];
-    const shown = this.#all ? listed : listed.slice(0, Math.max(JOBS_SHOWN, 0));
+    const shown = this.#all ? listed : listed.slice(0, JOBS_SHOWN);
     const bars = new Map(shown.map((job) => [job.id, this.#bars.get(job.id) ?? build(job.id)]));
     this.#bars = bars;
     arrange(byId("jobs"), [...bars.values()].map((bar) => bar.item));
@@ -151,7 +153,7 @@ function noteOf(job, share, now) {
   const perMs = (job.done - job.firstDone) / Math.max(1, job.at - job.firstAt);
   const percent = share === null ? "" : `${Math.floor(share * 100)} %`;
   // A guess from less than two seconds of work would jump about.
-  if (share === null || perMs <= 0 || job.at - job.firstAt < 2000) return percent;
+  if (share === null || share >= 1 || perMs <= 0 || job.at - job.firstAt < 2000) return percent;
   const leftMs = (job.total - job.done) / perMs - (now - job.at);
   return `${percent} · ${duration(Math.max(1000, leftMs))} left`;
 }

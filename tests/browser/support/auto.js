@@ -11,6 +11,8 @@ export class AutoEdge {
   #last = new Map();
   #offset = 0;
   #stopped = false;
+  /** Prefixes that it refuses. */
+  forbidden = new Set();
 
   static async start(server, { heartbeatMs = 25_000 } = {}) {
     const auto = new AutoEdge(await FakeEdge.start(server), heartbeatMs);
@@ -61,7 +63,7 @@ export class AutoEdge {
 
   async #run() {
     while (!this.#stopped) {
-      const peer = await this.#edge.accept(3_600_000).catch(() => null);
+      const peer = await this.#edge.accept(Infinity).catch(() => null);
       if (peer !== null) void this.#serve(peer).catch(() => {});
     }
   }
@@ -71,10 +73,15 @@ export class AutoEdge {
     this.#wanted.set(peer, prefixes);
     peer.welcome({ heartbeat_ms: this.#heartbeatMs });
     while (peer.closed === null) {
-      const { id, subscribe, unsubscribe } = await peer.command();
+      const { id, subscribe, unsubscribe } = await peer.command(Infinity);
       for (const prefix of unsubscribe?.topics ?? []) prefixes.delete(prefix);
       if (unsubscribe) peer.send({ reply: { id, unsubscribed: { topics: unsubscribe.topics } } });
       if (!subscribe) continue;
+      const refused = subscribe.topics.find((prefix) => this.forbidden.has(prefix));
+      if (refused !== undefined) {
+        peer.send({ reply: { id, error: { code: "forbidden", reason: `not for you: ${refused}`, retry: false } } });
+        continue;
+      }
       for (const prefix of subscribe.topics) prefixes.add(prefix);
       peer.send({ reply: { id, subscribed: { topics: subscribe.topics, position: `p${this.#offset}`, recorded: "all" } } });
       const wanted = new Set(subscribe.topics);

@@ -56,6 +56,7 @@ export class FakeEdge {
 
   async close() {
     for (const peer of this.peers) peer.cut();
+    this.#peers.end();
     if (this.#ownServer) await new Promise((resolve) => this.#server.close(resolve));
   }
 }
@@ -70,12 +71,15 @@ export class Peer {
     this.protocol = socket.protocol;
     this.origin = request.headers.origin;
     socket.on("message", (data, binary) => this.#commands.push(binary ? data : JSON.parse(String(data))));
-    socket.on("close", (code, reason) => (this.closed = { code, reason: String(reason) }));
+    socket.on("close", (code, reason) => {
+      this.closed = { code, reason: String(reason) };
+      this.#commands.end();
+    });
     socket.on("error", () => {});
   }
 
-  command() {
-    return this.#commands.next();
+  command(deadlineMs) {
+    return this.#commands.next(deadlineMs);
   }
 
   get waitingCommands() {

@@ -17,21 +17,22 @@ const TYPES = {
 };
 
 /**
- * @param {Record<string, string>} [pages] More pages, path to HTML.
+ * @param {Record<string, string>} [extras] More files, path to text, served without the policy.
  * @returns {Promise<{server: import("node:http").Server, origin: string, missing: string[], close: () => Promise<void>}>}
  */
-export async function startSite(pages = {}) {
+export async function startSite(extras = {}) {
   const missing = [];
   const server = createServer(async (request, response) => {
-    const path = normalize(new URL(request.url, "http://x").pathname);
-    if (pages[path] !== undefined) {
-      response.writeHead(200, { "content-type": TYPES[".html"] }).end(pages[path]);
+    const asked = normalize(new URL(request.url, "http://x").pathname);
+    const path = asked === "/" ? "/index.html" : asked;
+    const headers = { "content-type": TYPES[extname(path)] ?? "text/plain; charset=utf-8", "x-content-type-options": "nosniff" };
+    if (extras[path] !== undefined) {
+      response.writeHead(200, headers).end(extras[path]);
       return;
     }
     try {
-      const body = await readFile(join(WEB, path === "/" ? "index.html" : path));
-      const type = TYPES[extname(path === "/" ? ".html" : path)] ?? TYPES[path === "/" ? ".html" : ""] ?? "text/plain";
-      response.writeHead(200, { "content-type": type, "content-security-policy": POLICY, "x-content-type-options": "nosniff" }).end(body);
+      const body = await readFile(join(WEB, path));
+      response.writeHead(200, { ...headers, "content-security-policy": POLICY }).end(body);
     } catch {
       missing.push(path);
       response.writeHead(404).end();

@@ -23,6 +23,7 @@ export async function until(what, condition, deadlineMs = DEADLINE_MS) {
 export class Inbox {
   #items = [];
   #what;
+  #ended = false;
 
   /** @param {string} what */
   constructor(what) {
@@ -33,12 +34,18 @@ export class Inbox {
     this.#items.push(item);
   }
 
+  /** Nothing more will come: who waits hears so at once, and does not keep the process alive. */
+  end() {
+    this.#ended = true;
+  }
+
   get size() {
     return this.#items.length;
   }
 
   async next(deadlineMs) {
-    await until(this.#what, () => this.#items.length > 0, deadlineMs);
+    await until(this.#what, () => this.#items.length > 0 || this.#ended, deadlineMs);
+    if (this.#items.length === 0) throw new Error(`never came: ${this.#what}`);
     return this.#items.shift();
   }
 }

@@ -1,7 +1,7 @@
 /** What the page keeps of an event: one line, and a longer text for who opens it. Both are bounded. */
 
 import { base64Bytes } from "../../client/topic.js";
-import { bytes as byteCount, plain } from "../format.js";
+import { bytes as byteCount, gauge } from "../format.js";
 
 const LINE_MAX = 160;
 const DETAIL_MAX = 4096;
@@ -24,7 +24,8 @@ function describe(event) {
   }
   if (event.status) {
     const gauges = Object.entries(event.status.gauges ?? {});
-    return { kind: "status", line: gauges.map(([name, value]) => `${name} ${plain(value)}`).join(" · "), detail: pretty(event.status) };
+    const line = gauges.map(([name, value]) => `${gaugeName(name)} ${gauge(name, value)}`.trim()).join(" · ");
+    return { kind: "status", line, detail: pretty(event.status) };
   }
   if (event.parts) {
     const parts = event.parts.map(body);
@@ -32,6 +33,12 @@ function describe(event) {
     return { kind: `${parts.length} parts`, line, detail: parts.map((part) => part.detail).join("\n— part —\n") };
   }
   return body(event);
+}
+
+/** Without the group and the unit, which the topic and the value tell: `memory.used_bytes` is `used`.
+ * @param {string} name */
+function gaugeName(name) {
+  return name.replace(/^[^.]*\.(?=.)/, "").replace(/_bytes(_per_s)?$/, "").replace(/^percent$/, "").replaceAll("_", " ");
 }
 
 /** @param {import("../../client/wire.js").Body} part */

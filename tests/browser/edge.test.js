@@ -1,0 +1,191 @@
+/** A real edge: `trestle demo` in a process of its own, its page, and the page of the original blog post. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { after, before, test } from "node:test";
+import { keep, startChromium } from "./support/chromium.js";
+import { startSite } from "./support/site.js";
+import { until } from "./support/wait.js";
+
+const BINARY = process.env.TRESTLE_BIN;
+const skip = !BINARY && process.env.CI !== "true" && "TRESTLE_BIN does not name a trestle binary: cargo build -p trestle";
+/** From the navigation to the first event; a person is promised two seconds, a machine that also compiles gets more. */
+const FIRST_EVENT_MAX_MS = 10_000;
+
+let chromium;
+before(async () => {
+  if (skip) return;
+  assert.ok(BINARY, "TRESTLE_BIN does not name a trestle binary");
+  chromium = await startChromium();
+});
+after(() => chromium?.close());
+
+class Demo {
+  #process;
+  #output = "";
+
+  /** Runs until it says where its page is. */
+  static async start(port = 0) {
+    const demo = new Demo(port);
+    try {
+      demo.origin = await until("the demo's address", () => demo.#address());
+    } catch (error) {
+      await demo.kill();
+      throw new Error(`${error.message}\n${demo.#output}`);
+    }
+    return demo;
+  }
+
+  constructor(port) {
+    this.#process = spawn(BINARY, ["demo", "--port", String(port), "--log", "warn"], { stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.#process.stdout, this.#process.stderr]) stream.on("data", (data) => (this.#output += data));
+    this.#process.on("error", (error) => (this.#output += error));
+    this.ended = new Promise((resolve) => this.#process.on("close", resolve));
+  }
+
+  get port() {
+    return Number(new URL(this.origin).port);
+  }
+
+  #address() {
+    if (this.#process.exitCode !== null) throw new Error(`the demo ended with ${this.#process.exitCode}`);
+    return this.#output.match(/http:\/\/127\.0\.0\.1:\d+(?=\/\s)/)?.[0];
+  }
+
+  /** As a crash ends it: nothing is said to anybody. */
+  async kill() {
+    this.#process.kill("SIGKILL");
+    await this.ended;
+  }
+
+  /** As an operator ends it.
+   * @returns {Promise<number>} Its exit code. */
+  async stop() {
+    this.#process.kill("SIGTERM");
+    return this.ended;
+  }
+}
+
+async function live(page, deadlineMs) {
+  await until("the page live", async () => (await page.locator("#state-text").innerText()) === "Live", deadlineMs);
+}
+
+async function received(page) {
+  return Number((await page.locator("#received").innerText()).replaceAll(",", ""));
+}
+
+/** Polls within the page, so that no way to and fro is measured. */
+function firstEventMs(page) {
+  return page.evaluate(
+    (maxMs) =>
+      new Promise((resolve, reject) => {
+        const look = () => {
+          if (document.querySelector("#topics .row[aria-level]")) resolve(Math.round(performance.now()));
+          else if (performance.now() > maxMs) reject(new Error(`no event on the page within ${maxMs} ms`));
+          else requestAnimationFrame(look);
+        };
+        look();
+      }),
+    FIRST_EVENT_MAX_MS,
+  );
+}
+
+test("the demo's page shows its first event soon, then jobs and hosts", { skip }, async (t) => {
+  const demo = await Demo.start();
+  try {
+    const views = { light: {}, dark: { colorScheme: "dark" }, phone: { width: 360, height: 780 } };
+    for (const [name, options] of Object.entries(views)) {
+      const { page, faults, requests } = await chromium.open(options);
+      const response = await page.goto(`${demo.origin}/`);
+      t.diagnostic(`${name}: first event ${await firstEventMs(page)} ms after the navigation`);
+      const policy = response.headers()["content-security-policy"];
+      assert.match(policy, /default-src 'self'/);
+      assert.doesNotMatch(policy, /unsafe-/);
+      await until("a job", async () => (await page.locator(".job").count()) > 0);
+      await until("CPU of a host", async () => /\d+%/.test(await page.locator(".dial .ring b").first().innerText()));
+      // Seconds of the feed, so that the picture has a curve and bars that have moved.
+      if (name === "light") await until("messages to draw", async () => (await received(page)) >= 60);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing scrolls sideways");
+      await keep(page, `demo-${name}`);
+      assert.deepEqual(faults, []);
+      assert.deepEqual(requests.filter((url) => new URL(url).host !== new URL(demo.origin).host), []);
+      await page.close();
+    }
+    assert.equal(await demo.stop(), 0);
+  } finally {
+    await demo.kill();
+  }
+});
+
+test("an edge that is killed and comes back is live on the page again by itself", { skip }, async (t) => {
+  let demo = await Demo.start();
+  const { page, faults } = await chromium.open();
+  try {
+    await page.goto(`${demo.origin}/`);
+    await live(page);
+    const { port } = demo;
+    await demo.kill();
+    const killed = Date.now();
+    await until("the page saying that it reconnects", async () => /^Reconnecting/.test(await page.locator("#notice-title").innerText()));
+    t.diagnostic(`said ${Date.now() - killed} ms after the kill`);
+    assert.equal(await page.locator("#state-text").innerText(), "Reconnecting");
+    await keep(page, "demo-reconnecting");
+    const before = await received(page);
+    demo = await Demo.start(port);
+    const up = Date.now();
+    await live(page, 25_000);
+    await until("new messages", async () => (await received(page)) > before);
+    t.diagnostic(`live ${Date.now() - up} ms after the edge was back`);
+    assert.equal(await page.locator("#notice").isVisible(), false);
+    // What Chromium itself says of each refused attempt, which no page can prevent.
+    assert.deepEqual(faults.filter((fault) => !/^WebSocket connection to .* failed/.test(fault)), []);
+  } finally {
+    await page.close();
+    await demo.kill();
+  }
+});
+
+/** The page of the original post, as its readers have it: any origin, `rust-websocket`, and text. */
+const blog = (address) => `<!doctype html>
+<title>Rust websocket</title>
+<link rel="icon" href="data:,">
+<ul id="messages"></ul>
+<script>
+  const kinds = (globalThis.kinds = new Set());
+  const socket = new WebSocket(${JSON.stringify(address)}, "rust-websocket");
+  socket.onopen = () => { document.title = "open " + socket.protocol; };
+  socket.onmessage = ({ data }) => {
+    kinds.add(typeof data);
+    const item = document.createElement("li");
+    item.textContent = data;
+    document.getElementById("messages").append(item);
+  };
+  socket.onclose = ({ code }) => { document.title = "closed " + code; };
+</script>
+`;
+
+for (const path of ["/", "/ws", "/?topic=jobs/"]) {
+  test(`the original page at ${path} reads the demo as text`, { skip }, async () => {
+    const demo = await Demo.start();
+    const site = await startSite({ "/blog.html": blog(`ws://127.0.0.1:${demo.port}${path}`) });
+    const { page, faults } = await chromium.open();
+    try {
+      await page.goto(`${site.origin}/blog.html`);
+      await until("the protocol", async () => (await page.title()) === "open rust-websocket");
+      const messages = page.locator("#messages li");
+      await until("five messages", async () => (await messages.count()) >= 5);
+      assert.deepEqual(await page.evaluate(() => [...kinds]), ["string"]);
+      const bodies = (await messages.allTextContents()).map((body) => JSON.parse(body));
+      const key = path.includes("jobs/") ? /^job$/ : /^(job|gauges)$/;
+      for (const body of bodies) assert.ok(Object.keys(body).some((name) => key.test(name)), JSON.stringify(body));
+      await demo.stop();
+      await until("the end", async () => /^closed \d+/.test(await page.title()));
+      assert.equal(await page.title(), "closed 1012");
+      assert.deepEqual(faults, []);
+    } finally {
+      await page.close();
+      await site.close();
+      await demo.kill();
+    }
+  });
+}
