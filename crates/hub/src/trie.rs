@@ -148,6 +148,12 @@ impl Trie {
         self.entries.is_empty()
     }
 
+    /// Whether nothing but the root is left.
+    #[cfg(test)]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.is_empty() && self.nodes.len() == 1
+    }
+
     /// The node at the end of `topic`, made if there is none.
     fn node_for(&mut self, topic: &[u8]) -> u32 {
         let (mut index, mut rest) = (ROOT, topic);

@@ -44,6 +44,11 @@ impl<T> Wheel<T> {
         self.fired = self.fired.max(end);
     }
 
+    /// Whether no timer is set.
+    pub fn is_empty(&self) -> bool {
+        self.slots.iter().all(Vec::is_empty)
+    }
+
     fn slot(tick: u64) -> usize {
         usize::try_from(tick % SLOTS as u64).expect("less than the number of slots")
     }

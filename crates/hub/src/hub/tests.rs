@@ -1,1 +1,15 @@
+//! The hub and clients in memory: scripts that read like sentences, and simulations beside a naive model.
 
+mod client;
+mod closing;
+mod commands;
+mod memory;
+mod order;
+mod random;
+mod script;
+mod show;
+mod simulation;
+mod slow;
+mod subscriptions;
+mod time;
+mod world;

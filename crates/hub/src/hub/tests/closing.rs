@@ -1,0 +1,116 @@
+//! How connections end: by the client, by us, and by nobody.
+
+use super::script::{Stage, check, check_with};
+use crate::limits::Limits;
+use crate::ws::CloseCode;
+
+#[test]
+fn a_client_that_closes_is_answered_and_gone() {
+    check(
+        "a opens json x
+         a sends close 1000
+         publish x no
+         b opens raw x
+         b sends close
+         publish x no",
+        "a: welcome 25000 @0
+         a: close 1000
+         a: gone
+         b: close
+         b: gone",
+    );
+}
+
+#[test]
+fn a_restart_says_goodbye_and_closes_with_1012() {
+    check(
+        "a opens json x
+         b opens raw x
+         c opens json x
+         d opens json x
+         restart 10s
+         publish x no
+         a sends close 1012
+         b sends close 1012
+         c sends close 1012
+         d leaves",
+        "a: welcome 25000 @0
+         c: welcome 25000 @0
+         d: welcome 25000 @0
+         a: goodbye restarting 0
+         a: close 1012
+         b: close 1012
+         c: goodbye restarting 5000
+         c: close 1012
+         d: goodbye restarting 7500
+         d: close 1012
+         a: gone
+         b: gone
+         c: gone
+         d: gone",
+    );
+}
+
+#[test]
+fn behind_our_close_frame_nothing_is_answered() {
+    check(
+        "a opens json
+         restart 0s
+         a sends ping hi
+         a subscribes 1 x
+         a says no
+         publish x no
+         a sends close 1012",
+        "a: welcome 25000 @0
+         a: goodbye restarting 0
+         a: close 1012
+         a: gone",
+    );
+}
+
+#[test]
+fn a_close_frame_that_is_not_answered_ends_by_time() {
+    check(
+        "a opens json
+         restart 0s
+         wait 4s
+         b opens raw
+         wait 1.5s",
+        "a: welcome 25000 @0
+         a: goodbye restarting 0
+         a: close 1012
+         a: gone",
+    );
+}
+
+#[test]
+fn broken_rules_are_told_by_their_code() {
+    let too_big = "x".repeat(101);
+    for (says, code) in [
+        ("sends close 1005".to_owned(), 1002),
+        ("sends close 999".to_owned(), 1002),
+        (format!("says {too_big}"), 1009),
+    ] {
+        let script = format!(
+            "a opens json
+             a {says}
+             a sends ping hi
+             wait 6s"
+        );
+        let limits = Limits { message_bytes_max: 100, ..Limits::default() };
+        check_with(limits, &script, &format!("a: welcome 25000 @0\na: close {code}\na: gone"));
+    }
+}
+
+#[test]
+fn the_shell_learns_what_the_close_frame_said() {
+    let mut stage = Stage::new(Limits::default());
+    for line in ["a opens json", "b opens json", "c opens json", "c sends close 4999", "restart 0s"] {
+        stage.play(line);
+    }
+    let sessions: Vec<_> = stage.world.clients.iter().map(|client| client.session).collect();
+    assert_eq!(sessions[2], None, "it was answered and is gone");
+    assert_eq!(stage.world.hub.close(sessions[0].unwrap()), Some(CloseCode::ServiceRestart));
+    stage.world.hub.open(crate::Protocol::RustWebsocket, []);
+    assert_eq!(stage.world.hub.close(sessions[0].unwrap()), None, "it broke without one");
+}

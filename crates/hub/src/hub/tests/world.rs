@@ -1,0 +1,212 @@
+//! A hub, the log that feeds it, and its clients: what the edge's shard does, without a socket or a clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use trestle_messages::Position;
+use trestle_recorder::{Cursor, Log, RecordRules, SegmentBuilder, Stamper};
+
+use super::client::{Client, Seen};
+use crate::encode::GoodbyeReason;
+use crate::hub::{Hub, InterestChange, SessionId, Visit};
+use crate::limits::Limits;
+use crate::protocol::Protocol;
+use crate::wheel::TICK;
+
+/// The epoch of every position.
+pub(super) const EPOCH: u64 = 7;
+
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) now: Instant,
+    log: Log,
+    cursor: Cursor,
+    stamper: Stamper,
+    /// In the order they came; those who left stay, for what they saw.
+    pub(super) clients: Vec<Client>,
+    by_session: BTreeMap<SessionId, usize>,
+    /// What the interest that went upward comes to.
+    pub(super) wanted: BTreeSet<Box<[u8]>>,
+    /// Whether connections that have ended are closed at once; a real one takes a while.
+    pub(super) reaps: bool,
+}
+
+impl World {
+    pub(super) fn new(limits: Limits, rules: RecordRules) -> Self {
+        let now = Instant::now();
+        let mut hub = Hub::new("test".to_owned(), limits, now);
+        hub.set_rules(rules.clone());
+        let log = Log::new(64 << 20);
+        log.advance(Position { epoch: EPOCH, offset: 0 });
+        let cursor = log.cursor();
+        hub.set_position(cursor.position());
+        Self {
+            hub,
+            now,
+            log,
+            cursor,
+            stamper: Stamper::new(EPOCH, rules),
+            clients: Vec::new(),
+            by_session: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            reaps: true,
+        }
+    }
+
+    /// A client comes; returns its index.
+    pub(super) fn open<'a>(
+        &mut self,
+        protocol: Protocol,
+        topics: impl IntoIterator<Item = &'a [u8]>,
+    ) -> usize {
+        let session = self.hub.open(protocol, topics);
+        let client = self.clients.len();
+        self.clients.push(Client::new(protocol, session));
+        assert_eq!(self.by_session.insert(session, client), None, "a number in use");
+        self.flush();
+        client
+    }
+
+    /// The connection of `client` is gone.
+    pub(super) fn leave(&mut self, client: usize) {
+        let session = self.clients[client].session.take().expect("it is here");
+        self.by_session.remove(&session);
+        self.hub.close(session);
+        self.flush();
+    }
+
+    /// `client` sends `bytes`.
+    pub(super) fn send(&mut self, client: usize, mut bytes: Vec<u8>) {
+        if let Some(session) = self.clients[client].session {
+            self.hub.receive(session, &mut bytes);
+            self.flush();
+        }
+    }
+
+    /// Appends a message to the log. Returns its offset; 0 if it is not recorded.
+    pub(super) fn append(&mut self, topic: &[u8], body: &[u8]) -> u64 {
+        let mut batch = SegmentBuilder::default();
+        let stamp = self.stamper.stamp(topic, 0);
+        batch.push([topic, body], stamp);
+        self.log.append(&mut batch);
+        stamp.offset
+    }
+
+    /// Routes what the log has, without a visit.
+    pub(super) fn route(&mut self) {
+        let mut segments = Vec::new();
+        self.log.read(&mut self.cursor, &mut segments).expect("the log is large enough");
+        for segment in &segments {
+            assert_eq!(self.hub.route(segment, 0), segment.len(), "a turn is large enough");
+        }
+        self.hub.set_position(self.cursor.position());
+    }
+
+    /// One message from its publisher to the sockets.
+    pub(super) fn publish(&mut self, topic: &[u8], body: &[u8]) -> u64 {
+        let offset = self.append(topic, body);
+        self.route();
+        self.flush();
+        offset
+    }
+
+    /// Time passes, tick by tick; the clients read.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now += TICK;
+            self.hub.tick(self.now);
+            self.flush();
+            self.settle();
+        }
+    }
+
+    pub(super) fn goodbye(&mut self, spread: Duration) {
+        self.hub.goodbye(GoodbyeReason::Restarting, spread);
+        self.flush();
+    }
+
+    /// `messages` fall off the log, and `offset` is where it goes on.
+    pub(super) fn overrun(&mut self, messages: u64, offset: u64) {
+        self.hub.overrun(messages, Some(Position { epoch: EPOCH, offset }));
+        self.flush();
+    }
+
+    /// Visits whoever has something, takes the interest, closes what has ended.
+    pub(super) fn flush(&mut self) {
+        loop {
+            let dirty = self.hub.take_dirty();
+            let is_last = dirty.is_empty();
+            for session in &dirty {
+                self.visit(self.by_session[session]);
+            }
+            self.hub.end_turn(dirty);
+            if is_last {
+                break;
+            }
+        }
+        for change in self.hub.take_interest() {
+            match change {
+                InterestChange::Wanted(prefix) => assert!(self.wanted.insert(prefix), "wanted twice"),
+                InterestChange::Unwanted(prefix) => assert!(self.wanted.remove(&prefix), "was not wanted"),
+            }
+        }
+        if self.reaps {
+            self.reap();
+        }
+    }
+
+    fn visit(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let session = client.session.expect("only who is here is visited");
+        let visit = self.hub.visit(session, |slices| client.socket.write(slices));
+        client.is_blocked = visit == Visit::Blocked;
+        let is_ended = self.hub.is_ended(session);
+        assert_eq!(visit == Visit::Ended, is_ended, "a visit says so when it was the last");
+    }
+
+    fn reap(&mut self) {
+        let ended = |client: &Client| client.session.is_some_and(|session| self.hub.is_ended(session));
+        let ended: Vec<_> = (0..self.clients.len()).filter(|index| ended(&self.clients[*index])).collect();
+        for client in ended {
+            self.leave(client);
+        }
+    }
+
+    /// All who read do so until nothing moves.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for index in 0..self.clients.len() {
+                let client = &mut self.clients[index];
+                let may_write = client.is_blocked && client.session.is_some() && client.socket.room > 0;
+                if !client.reads || !(client.has_unread() || may_write) {
+                    continue;
+                }
+                moved = true;
+                let pongs = client.read();
+                if may_write {
+                    self.visit(index);
+                    self.flush();
+                }
+                if !pongs.is_empty() {
+                    self.send(index, pongs);
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+    }
+
+    /// Messages that `client` has whole.
+    pub(super) fn n_events(&self, client: usize) -> u64 {
+        let client = &self.clients[client];
+        let is_event = |seen: &&Seen| match seen {
+            Seen::Text(text) => client.protocol == Protocol::RustWebsocket || text.starts_with("{\"event\""),
+            Seen::Binary(_) => true,
+            _ => false,
+        };
+        client.seen.iter().filter(is_event).count() as u64
+    }
+}
