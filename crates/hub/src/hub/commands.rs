@@ -18,6 +18,9 @@ impl Hub {
     pub fn receive(&mut self, id: SessionId, bytes: &mut [u8]) {
         let now = self.now;
         let session = &mut self.sessions[id as usize];
+        if session.phase == Phase::Ended {
+            return;
+        }
         session.heard = now;
         // Lent out while what it hands out changes the rest of the session.
         let mut reader = std::mem::replace(&mut session.reader, Reader::new(0, false));

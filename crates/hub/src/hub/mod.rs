@@ -16,10 +16,11 @@ use crate::encode::{
     self, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, ServerMessage, Welcome,
 };
 use crate::limits::Limits;
+use crate::outbox::Outbox;
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session, Subscription};
 use crate::trie::Trie;
-use crate::turn::Turn;
+use crate::turn::{Staged, Turn};
 use crate::wheel::Wheel;
 use crate::ws::{CloseCode, Opcode, close_frame, server_frame};
 
@@ -340,8 +341,17 @@ impl Hub {
 
     /// The connection goes at the next visit, whatever waits.
     fn end(&mut self, id: SessionId) {
-        self.sessions[id as usize].phase = Phase::Ended;
+        self.cut(id);
         self.mark_dirty(id);
+    }
+
+    /// Nothing goes to the connection any more, and nothing waits for it, until its owner closes it.
+    fn cut(&mut self, id: SessionId) {
+        self.unsubscribe_all(id);
+        let session = &mut self.sessions[id as usize];
+        session.phase = Phase::Ended;
+        session.staged = Staged::default();
+        session.outbox = Outbox::default();
     }
 
     /// Sends our Close frame behind what waits, and no more messages.

@@ -48,7 +48,10 @@ impl Hub {
                 self.keep_staged(id);
                 if self.is_ended(id) { Visit::Ended } else { Visit::Blocked }
             }
-            Err(_) => Visit::Ended,
+            Err(_) => {
+                self.cut(id);
+                Visit::Ended
+            }
         }
     }
 

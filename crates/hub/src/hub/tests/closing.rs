@@ -103,6 +103,42 @@ fn broken_rules_are_told_by_their_code() {
 }
 
 #[test]
+fn a_silent_end_takes_no_more_messages() {
+    // Between its end and the end of its task messages were still routed to it; the second one broke the shard.
+    let mut stage = Stage::new(Limits::default());
+    for line in ["a opens raw x", "b opens raw x", "a is silent", "wait 25s"] {
+        stage.play(line);
+    }
+    stage.world.reaps = false;
+    for line in ["wait 36s", "route x one", "route x two", "publish x three", "publish x four"] {
+        stage.play(line);
+    }
+    assert_eq!(stage.world.hub.counts().closed_silent, 1);
+    assert_eq!(stage.world.n_events(0), 0);
+    assert_eq!(stage.world.n_events(1), 4);
+}
+
+#[test]
+fn a_broken_socket_takes_no_more_messages() {
+    let mut stage = Stage::new(Limits::default());
+    for line in ["a opens json x", "b opens raw x", "a stalls 5", "publish x one"] {
+        stage.play(line);
+    }
+    let session = stage.world.clients[0].session.unwrap();
+    stage.world.reaps = false;
+    stage.world.append(b"x", b"two");
+    stage.world.route();
+    let broken = |_: &[std::io::IoSlice<'_>]| Err(std::io::ErrorKind::BrokenPipe.into());
+    assert_eq!(stage.world.hub.visit(session, broken), crate::Visit::Ended);
+    assert!(stage.world.hub.is_ended(session));
+    for line in ["publish x three", "publish x four"] {
+        stage.play(line);
+    }
+    assert_eq!(stage.world.n_events(1), 4);
+    assert_eq!(stage.world.hub.close(session), None, "nothing was said");
+}
+
+#[test]
 fn the_shell_learns_what_the_close_frame_said() {
     let mut stage = Stage::new(Limits::default());
     for line in ["a opens json", "b opens json", "c opens json", "c sends close 4999", "restart 0s"] {
