@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
-use crate::outbox::{Kind, Outbox};
+use crate::outbox::Outbox;
 use crate::protocol::Protocol;
 use crate::trie::EntryId;
 use crate::turn::Staged;
@@ -69,11 +67,6 @@ impl Session {
             outbox: Outbox::default(),
             reader: Reader::new(message_bytes_max, false),
         }
-    }
-
-    /// Queues something that is for this client alone.
-    pub(crate) fn reply(&mut self, frame: Bytes) {
-        self.outbox.push(frame, Kind::Reply);
     }
 
     /// Where it holds this subscription, if it does.

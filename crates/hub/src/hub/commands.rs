@@ -8,7 +8,7 @@ use crate::encode::{
 };
 use crate::protocol::Protocol;
 use crate::session::Phase;
-use crate::ws::{CloseCode, Incoming, Opcode, Reader, close_echo, server_frame};
+use crate::ws::{CloseCode, Incoming, Opcode, ReadError, Reader, close_echo, server_frame};
 
 /// So many messages in a row that are no JSON at all, and the client speaks another protocol: closed with 4500.
 const UNPARSED_MAX: u8 = 3;
@@ -30,13 +30,24 @@ impl Hub {
                 Ok(Some(incoming)) => self.hear(id, incoming),
                 Ok(None) => break,
                 Err(error) => {
-                    self.counts.closed_protocol += 1;
-                    self.begin_close(id, error.close_code());
+                    self.cut_off(id, error);
                     break;
                 }
             }
         }
         self.sessions[id as usize].reader = reader;
+    }
+
+    /// The client broke a rule of the protocol; nothing more of it is understood.
+    fn cut_off(&mut self, id: SessionId, error: ReadError) {
+        if self.sessions[id as usize].phase == Phase::Open {
+            self.counts.closed_protocol += 1;
+            self.begin_close(id, error.close_code());
+        } else {
+            // Our Close frame is on its way for another reason, and what would answer it cannot be read any more.
+            self.sessions[id as usize].phase = Phase::Ending;
+            self.mark_dirty(id);
+        }
     }
 
     fn hear(&mut self, id: SessionId, incoming: Incoming<'_>) {
@@ -48,20 +59,14 @@ impl Hub {
         match incoming {
             Incoming::Close { code, .. } => {
                 if is_open {
-                    self.unsubscribe_all(id);
-                    let session = &mut self.sessions[id as usize];
-                    session.reply(close_echo(code));
-                    session.close_code = Some(CloseCode::Normal);
+                    self.say_close(id, CloseCode::Normal, close_echo(code));
                 }
                 self.sessions[id as usize].phase = Phase::Ending;
                 self.mark_dirty(id);
             }
             // Behind our own Close frame nothing is answered (RFC 6455 §5.5.1).
             _ if !is_open => {}
-            Incoming::Ping(payload) => {
-                session.reply(server_frame(Opcode::Pong, payload));
-                self.mark_dirty(id);
-            }
+            Incoming::Ping(payload) => self.push_reply(id, server_frame(Opcode::Pong, payload)),
             Incoming::Pong(_) => {}
             // The original page says nothing; what it might say concerns nobody.
             _ if session.protocol == Protocol::RustWebsocket => {}

@@ -16,7 +16,7 @@ use crate::encode::{
     self, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, ServerMessage, Welcome,
 };
 use crate::limits::Limits;
-use crate::outbox::Outbox;
+use crate::outbox::{Kind, Outbox};
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session, Subscription};
 use crate::trie::Trie;
@@ -73,7 +73,7 @@ struct Timer {
 enum TimerKind {
     /// Say something, and see whether the client still does.
     Beat,
-    /// The client has had its time to answer our Close frame.
+    /// The client has had its time to answer our Close frame, or to read its own's answer.
     Close,
 }
 
@@ -195,8 +195,7 @@ impl Hub {
             let topics = session.subscriptions.iter().map(|held| &*held.topic).collect();
             let (cause, count) = (LostCause::ShardOverrun, Some(LostCount::AtMost(messages)));
             let frame = ServerMessage::Lost(Lost { topics, from, position: until, cause, count }).frame();
-            self.sessions[id as usize].reply(frame);
-            self.mark_dirty(id);
+            self.push_reply(id, frame);
         }
     }
 
@@ -230,31 +229,33 @@ impl Hub {
     }
 
     fn beat(&mut self, id: SessionId, heartbeat: &Bytes, ping: &Bytes) {
-        let session = &mut self.sessions[id as usize];
-        let silent = self.now.saturating_duration_since(session.heard);
+        let session = &self.sessions[id as usize];
         if session.phase != Phase::Open {
             return;
         }
+        let (protocol, heard) = (session.protocol, session.heard);
+        let silent = self.now.saturating_duration_since(heard);
         if silent >= self.limits.half_open_timeout {
             self.counts.closed_silent += 1;
             self.end(id);
             return;
         }
         if silent >= self.limits.ping_interval {
-            session.reply(ping.clone());
+            self.push_reply(id, ping.clone());
         }
-        if session.protocol == Protocol::Json {
-            session.reply(heartbeat.clone());
+        if protocol == Protocol::Json {
+            self.push_reply(id, heartbeat.clone());
         }
-        let gone = session.heard + self.limits.half_open_timeout;
-        self.mark_dirty(id);
+        let gone = heard + self.limits.half_open_timeout;
         self.set_timer(id, gone.min(self.now + self.limits.ping_interval), TimerKind::Beat);
     }
 
     /// Says goodbye to everybody and closes with 1012; clients of `trestle.v1.*` are told to come back spread over
     /// `spread`.
     pub fn goodbye(&mut self, reason: GoodbyeReason, spread: Duration) {
-        let ids: Vec<_> = self.sessions.iter().map(|(index, _)| index as SessionId).collect();
+        // Whoever is being closed already hears nothing behind its Close frame (RFC 6455 §5.5.1).
+        let open = self.sessions.iter().filter(|(_, session)| session.phase == Phase::Open);
+        let ids: Vec<_> = open.map(|(index, _)| index as SessionId).collect();
         for (nth, id) in ids.iter().enumerate() {
             if self.sessions[*id as usize].protocol == Protocol::Json {
                 let share = spread.as_secs_f64() * nth as f64 / ids.len() as f64;
@@ -322,7 +323,14 @@ impl Hub {
     }
 
     fn reply(&mut self, id: SessionId, message: &ServerMessage<'_>) {
-        self.sessions[id as usize].reply(message.frame());
+        self.push_reply(id, message.frame());
+    }
+
+    /// Queues a frame for this client alone, behind the messages that are staged for it: a position must not overtake
+    /// them.
+    fn push_reply(&mut self, id: SessionId, frame: Bytes) {
+        self.keep_staged(id);
+        self.sessions[id as usize].outbox.push(frame, Kind::Reply);
         self.mark_dirty(id);
     }
 
@@ -359,12 +367,15 @@ impl Hub {
         if self.sessions[id as usize].phase != Phase::Open {
             return;
         }
+        self.sessions[id as usize].phase = Phase::Closing;
+        self.say_close(id, code, close_frame(code));
+    }
+
+    /// Queues the only Close frame of a session, whose connection then has its time to end.
+    fn say_close(&mut self, id: SessionId, code: CloseCode, frame: Bytes) {
         self.unsubscribe_all(id);
-        let session = &mut self.sessions[id as usize];
-        session.phase = Phase::Closing;
-        session.close_code = Some(code);
-        session.reply(close_frame(code));
-        self.mark_dirty(id);
+        self.push_reply(id, frame);
+        self.sessions[id as usize].close_code = Some(code);
         self.set_timer(id, self.now + self.limits.close_timeout, TimerKind::Close);
     }
 

@@ -46,7 +46,8 @@ impl Hub {
             Ok(true) => Visit::Drained,
             Ok(false) => {
                 self.keep_staged(id);
-                if self.is_ended(id) { Visit::Ended } else { Visit::Blocked }
+                self.bound_outbox(id);
+                Visit::Blocked
             }
             Err(_) => {
                 self.cut(id);
@@ -110,13 +111,12 @@ impl Hub {
             counts.deliveries += slices.len() as u64;
         }
         drop(frames);
-        self.bound_outbox(id);
         // Once more through the outbox: only `WouldBlock` arms the readiness that the next visit waits for.
         self.write_outbox(id, write)
     }
 
-    /// What is still staged moves to the outbox: the turn ends, the socket does not wait for it.
-    fn keep_staged(&mut self, id: SessionId) {
+    /// What is still staged moves to the outbox: the turn ends, or something comes behind it.
+    pub(super) fn keep_staged(&mut self, id: SessionId) {
         let Self { sessions, turn, .. } = self;
         let session = &mut sessions[id as usize];
         let staged = std::mem::take(&mut session.staged);
@@ -124,7 +124,6 @@ impl Hub {
             return;
         }
         turn.frames(staged).for_each(|frame| session.outbox.push(frame.clone(), Kind::Event));
-        self.bound_outbox(id);
     }
 
     /// Holds a slow client to its bound.

@@ -69,6 +69,24 @@ fn behind_our_close_frame_nothing_is_answered() {
 }
 
 #[test]
+fn whoever_is_being_closed_gets_no_second_goodbye() {
+    // It came behind the Close frame, where RFC 6455 §5.5.1 forbids any data.
+    check(
+        "a opens json
+         a says no
+         a says no
+         a says no
+         restart 0s
+         restart 0s",
+        "a: welcome 25000 @0
+         a: error bad_request
+         a: error bad_request
+         a: error bad_request
+         a: close 4500",
+    );
+}
+
+#[test]
 fn a_close_frame_that_is_not_answered_ends_by_time() {
     check(
         "a opens json
@@ -80,6 +98,22 @@ fn a_close_frame_that_is_not_answered_ends_by_time() {
          a: goodbye restarting 0
          a: close 1012
          a: gone",
+    );
+}
+
+#[test]
+fn a_client_that_closes_and_does_not_read_ends_by_time() {
+    // It had no timer: with something in its outbox such a connection stayed for ever.
+    check(
+        "a opens raw x
+         a stalls 3
+         publish x hello
+         a sends close 1000
+         wait 4s
+         b opens raw
+         wait 1.5s
+         a reads",
+        "a: gone",
     );
 }
 
@@ -100,6 +134,40 @@ fn broken_rules_are_told_by_their_code() {
         let limits = Limits { message_bytes_max: 100, ..Limits::default() };
         check_with(limits, &script, &format!("a: welcome 25000 @0\na: close {code}\na: gone"));
     }
+}
+
+#[test]
+fn broken_rules_behind_our_close_frame_end_at_once() {
+    // They were counted as the reason, and the connection then waited for a Close frame that could not come.
+    let mut stage = Stage::new(Limits::default());
+    for line in ["a opens json", "restart 0s", "a sends close 999"] {
+        stage.play(line);
+    }
+    assert_eq!(stage.record, ["a: welcome 25000 @0", "a: goodbye restarting 0", "a: close 1012", "a: gone"]);
+    assert_eq!(stage.world.hub.counts().closed_protocol, 0);
+}
+
+#[test]
+fn messages_routed_before_the_end_come_before_the_close_frame() {
+    // What waited for its visit was written behind the Close frame.
+    check(
+        "a opens raw x
+         b opens json x
+         route x hello
+         restart 0s
+         c opens raw x
+         route x again
+         c sends close 1000",
+        "b: welcome 25000 @0
+         a: text hello
+         a: close 1012
+         b: event x @1 hello
+         b: goodbye restarting 0
+         b: close 1012
+         c: text again
+         c: close 1000
+         c: gone",
+    );
 }
 
 #[test]

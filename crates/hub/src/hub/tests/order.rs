@@ -3,9 +3,93 @@
 use std::collections::BTreeSet;
 
 use super::client::Seen;
-use super::script::Stage;
+use super::script::{Stage, check};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
+
+#[test]
+fn a_reply_with_a_position_waits_for_messages_not_yet_visited() {
+    // They were staged, the reply was not: it went first, and its position covered what had not come.
+    check(
+        "a opens json x
+         route x one
+         a subscribes 1 y
+         route x two
+         a sends ping hi",
+        "a: welcome 25000 @0
+         a: event x @1 one
+         a: subscribed 1 y @1 all
+         a: caught_up 1 @1 0
+         a: event x @2 two
+         a: pong hi",
+    );
+}
+
+#[test]
+fn a_loss_is_told_behind_what_came_before_it() {
+    check(
+        "a opens json x y
+         b opens raw x
+         c opens json
+         route x one
+         overrun 5 @6
+         publish x seven",
+        "a: welcome 25000 @0
+         c: welcome 25000 @0
+         a: event x @1 one
+         a: lost x,y 5 shard_overrun @1 @6
+         b: text one
+         a: event x @2 seven
+         b: text seven",
+    );
+}
+
+#[test]
+fn what_was_routed_before_an_unsubscription_still_comes() {
+    check(
+        "a opens json x
+         route x one
+         route x two
+         a unsubscribes 1 x
+         publish x three
+         b opens raw x
+         route x four
+         b leaves
+         publish x five",
+        "a: welcome 25000 @0
+         a: event x @1 one
+         a: event x @2 two
+         a: unsubscribed 1 x
+         b: gone",
+    );
+}
+
+#[test]
+fn a_stalled_client_gets_everything_in_order_later() {
+    for room in [0, 1, 2, 50, 85, 200] {
+        check(
+            &format!(
+                "a opens json x
+                 a stalls {room}
+                 publish x one
+                 a subscribes 1 y
+                 route x two
+                 a sends ping hi
+                 publish y three
+                 wait 13s
+                 a reads"
+            ),
+            "a: welcome 25000 @0
+             a: event x @1 one
+             a: subscribed 1 y @1 all
+             a: caught_up 1 @1 0
+             a: event x @2 two
+             a: pong hi
+             a: event y @3 three
+             a: heartbeat @3",
+        );
+    }
+}
 
 #[test]
 fn a_socket_is_visited_once_for_a_batch() {
