@@ -5,8 +5,9 @@ use std::time::Duration;
 /// Bounds of each session. The edge has a flag for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that wait for a client that does not read. Default 4 MiB: some seconds of a busy feed. Beyond it the oldest
-    /// messages are dropped for `rust-websocket`, and `trestle.v1.*` clients are closed with 4008.
+    /// Bytes that wait for a client that does not read, behind the frame that it is given. Default 4 MiB: some seconds of
+    /// a busy feed. Beyond it the oldest messages are dropped for `rust-websocket`, and `trestle.v1.*` clients are closed
+    /// with 4008.
     pub outbox_bytes_max: usize,
     /// While more than this waits in replies, no more commands are read from that client. Default 64 KiB.
     pub replies_bytes_max: usize,

@@ -14,7 +14,8 @@ pub(crate) enum Kind {
     Reply,
 }
 
-/// A queue of whole WebSocket frames. It takes what it is given; its owner looks at [`bytes`](Self::bytes) and decides.
+/// A queue of whole WebSocket frames. It takes what it is given; its owner looks at [`lag_bytes`](Self::lag_bytes) and
+/// decides.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queue: VecDeque<(Bytes, Kind)>,
@@ -53,6 +54,12 @@ impl Outbox {
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that wait behind the front frame: what its owner bounds. The front frame is not in it, so that a message
+    /// larger than the bound reaches a client that reads.
+    pub(crate) fn lag_bytes(&self) -> usize {
+        self.queue.front().map_or(0, |(frame, _)| self.bytes - (frame.len() - self.front_written))
     }
 
     /// Bytes of replies that wait.
@@ -94,23 +101,41 @@ impl Outbox {
         events
     }
 
-    /// Drops the oldest messages until at most `bytes_max` wait or none is left; never replies, and never a frame that
-    /// the client has half. Returns how many.
-    pub(crate) fn drop_oldest_events(&mut self, bytes_max: usize) -> u64 {
+    /// Drops the oldest messages until at most `lag_bytes_max` wait behind the front frame or none is left there; never
+    /// replies, and never a frame that the client has half. Returns how many.
+    pub(crate) fn drop_oldest_events(&mut self, lag_bytes_max: usize) -> u64 {
         let before = self.queue.len();
-        let mut excess = self.bytes.saturating_sub(bytes_max);
-        let begun = self.front_written > 0;
-        let mut index = 0;
-        self.queue.retain(|(frame, kind)| {
-            let drop = excess > 0 && *kind == Kind::Event && !(index == 0 && begun);
-            index += 1;
-            if drop {
-                excess = excess.saturating_sub(frame.len());
-                self.bytes -= frame.len();
-            }
-            !drop
-        });
+        while self.lag_bytes() > lag_bytes_max && self.front_written == 0 {
+            // The next one is the front frame then.
+            let Some((frame, _)) = self.queue.pop_front_if(|(_, kind)| *kind == Kind::Event) else { break };
+            self.bytes -= frame.len();
+        }
+        let mut excess = self.lag_bytes().saturating_sub(lag_bytes_max);
+        if excess > 0 {
+            let mut is_front = true;
+            self.queue.retain(|(frame, kind)| {
+                let drop = excess > 0 && *kind == Kind::Event && !std::mem::take(&mut is_front);
+                is_front = false;
+                if drop {
+                    excess = excess.saturating_sub(frame.len());
+                    self.bytes -= frame.len();
+                }
+                !drop
+            });
+        }
         (before - self.queue.len()) as u64
+    }
+
+    /// Drops everything, but not a frame that the client has half.
+    pub(crate) fn drop_all(&mut self) {
+        let mut dropped = self.queue.split_off(usize::from(self.front_written > 0));
+        for (frame, kind) in dropped.drain(..) {
+            self.bytes -= frame.len();
+            if kind == Kind::Reply {
+                self.reply_bytes -= frame.len();
+            }
+        }
+        self.queue.shrink_to_fit();
     }
 }
 
@@ -124,7 +149,7 @@ mod tests {
         /// Whatever is dropped in between, the client gets whole frames in order, every reply, and a suffix of the events
         /// behind those it had; the counts are right.
         #[test]
-        fn whole_frames_in_order(ops in proptest::collection::vec((0u8..4, 1usize..40), 0..100)) {
+        fn whole_frames_in_order(ops in proptest::collection::vec((0u8..4, 1usize..40), 0..100), ends: bool) {
             let mut outbox = Outbox::default();
             let (mut pushed, mut stream, mut dropped, mut completed) = (Vec::new(), Vec::new(), 0, 0);
             for (op, n) in ops {
@@ -143,8 +168,21 @@ mod tests {
                         completed += outbox.wrote(bytes.len());
                         stream.extend(bytes);
                     }
-                    _ => dropped += outbox.drop_oldest_events(n * 4),
+                    _ => {
+                        dropped += outbox.drop_oldest_events(n * 4);
+                        let events = outbox.queue.iter().skip(1).filter(|(_, kind)| *kind == Kind::Event);
+                        prop_assert!(outbox.lag_bytes() <= n * 4 || events.count() == 0);
+                    }
                 }
+            }
+            let begun = usize::from(outbox.front_written > 0);
+            if ends {
+                let whole = outbox.queue.iter().skip(begun);
+                dropped += whole.clone().filter(|(_, kind)| *kind == Kind::Event).count() as u64;
+                let replies: Vec<_> = whole.filter(|(_, kind)| *kind == Kind::Reply).map(|(f, _)| f[1]).collect();
+                pushed.retain(|(number, _)| !replies.contains(number));
+                outbox.drop_all();
+                prop_assert_eq!(outbox.queue.len(), begun);
             }
             let waits = outbox.bytes();
             let rest: Vec<u8> = outbox.slices(usize::MAX).flat_map(|s| s.to_vec()).collect();
@@ -175,7 +213,7 @@ mod tests {
             outbox.push(Bytes::from(vec![n; 10]), Kind::Event);
         }
         outbox.wrote(1);
-        assert_eq!(outbox.drop_oldest_events(20), 2);
+        assert_eq!(outbox.drop_oldest_events(10), 2);
         assert_eq!(outbox.slices(10).map(|slice| slice[0]).collect::<Vec<_>>(), [0, 3]);
     }
 }

@@ -10,6 +10,7 @@ mod script;
 mod show;
 mod simulation;
 mod slow;
+mod slow_simulation;
 mod subscriptions;
 mod time;
 mod world;

@@ -130,15 +130,16 @@ impl Hub {
     fn bound_outbox(&mut self, id: SessionId) {
         let bytes_max = self.limits.outbox_bytes_max;
         let session = &mut self.sessions[id as usize];
-        if session.outbox.bytes() <= bytes_max || session.phase != Phase::Open {
+        if session.outbox.lag_bytes() <= bytes_max || session.phase != Phase::Open {
             return;
         }
         if session.protocol == Protocol::RustWebsocket {
             // It cannot be told; whole messages go, the newest stay.
             self.counts.dropped_slow += session.outbox.drop_oldest_events(bytes_max);
         }
-        if self.sessions[id as usize].outbox.bytes() > bytes_max {
-            self.sessions[id as usize].outbox.drop_oldest_events(0);
+        if session.outbox.lag_bytes() > bytes_max {
+            // Replies and heartbeats go with the messages: behind a gap, a position would tell of what never came.
+            session.outbox.drop_all();
             self.counts.closed_slow += 1;
             self.begin_close(id, CloseCode::SlowConsumer);
         }
