@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) last_staged: u64,
     /// When the client was last heard, within a tick.
     pub(crate) heard: Instant,
+    /// In the order of their keys: a command may name thousands, and a search of each through all of them would keep
+    /// the shard's other clients waiting.
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) outbox: Outbox,
     pub(crate) reader: Reader,
@@ -69,8 +71,8 @@ impl Session {
         }
     }
 
-    /// Where it holds this subscription, if it does.
-    pub(crate) fn find(&self, topic: &[u8], exact: bool) -> Option<usize> {
-        self.subscriptions.iter().position(|held| held.exact == exact && *held.topic == *topic)
+    /// Where it holds this subscription, or else where it belongs.
+    pub(crate) fn find(&self, topic: &[u8], exact: bool) -> Result<usize, usize> {
+        self.subscriptions.binary_search_by(|held| (&*held.topic, held.exact).cmp(&(topic, exact)))
     }
 }

@@ -126,9 +126,12 @@ impl Hub {
             return Err((ErrorCode::Unavailable, reason.to_owned()));
         }
         let session = &self.sessions[id as usize];
-        let new = wanted.topics.iter().filter(|topic| session.find(topic, wanted.exact).is_none()).count();
+        let is_new = |topic: &&Vec<u8>| session.find(topic, wanted.exact).is_err();
+        let mut new: Vec<_> = wanted.topics.iter().filter(is_new).collect();
+        new.sort_unstable();
+        new.dedup();
         let max = self.limits.subscriptions_max;
-        if session.subscriptions.len() + new > max {
+        if session.subscriptions.len() + new.len() > max {
             return Err((
                 ErrorCode::TooManySubscriptions,
                 format!("a connection holds at most {max} subscriptions"),
@@ -157,8 +160,8 @@ impl Hub {
     fn obey_unsubscribe(&mut self, id: SessionId, command: u64, unwanted: &Unsubscribe) {
         for topic in &unwanted.topics {
             let session = &mut self.sessions[id as usize];
-            if let Some(held) = session.find(topic, unwanted.exact) {
-                let subscription = session.subscriptions.swap_remove(held);
+            if let Ok(held) = session.find(topic, unwanted.exact) {
+                let subscription = session.subscriptions.remove(held);
                 self.drop_subscription(subscription);
             }
         }

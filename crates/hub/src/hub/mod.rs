@@ -381,14 +381,13 @@ impl Hub {
 
     /// Adds a subscription that the session does not hold.
     fn subscribe(&mut self, id: SessionId, topic: &[u8], exact: bool) {
-        if self.sessions[id as usize].find(topic, exact).is_some() {
-            return;
-        }
+        let Err(at) = self.sessions[id as usize].find(topic, exact) else { return };
         let (entry, first) = self.subscribers.insert(topic, exact, id);
         if first {
             self.interest.push(InterestChange::Wanted(topic.into()));
         }
-        self.sessions[id as usize].subscriptions.push(Subscription { topic: topic.into(), exact, entry });
+        let held = Subscription { topic: topic.into(), exact, entry };
+        self.sessions[id as usize].subscriptions.insert(at, held);
     }
 
     fn drop_subscription(&mut self, subscription: Subscription) {

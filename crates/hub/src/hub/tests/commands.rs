@@ -223,6 +223,27 @@ fn too_many_subscriptions_are_refused_all_or_nothing() {
 }
 
 #[test]
+fn a_topic_named_twice_is_one_subscription() {
+    // Two in one command counted as two, and the bound refused what would have fitted.
+    check_with(
+        Limits { subscriptions_max: 2, ..Limits::default() },
+        "a opens json x
+         a subscribes 1 y y x
+         a subscribes 2 y
+         publish y hello
+         a unsubscribes 3 y y
+         publish y no",
+        "a: welcome 25000 @0
+         a: subscribed 1 y,y,x @0 all
+         a: caught_up 1 @0 0
+         a: subscribed 2 y @0 all
+         a: caught_up 2 @0 0
+         a: event y @1 hello
+         a: unsubscribed 3 y,y",
+    );
+}
+
+#[test]
 fn replies_that_pile_up_stop_the_reading() {
     let limits = Limits { replies_bytes_max: 1_000, ..Limits::default() };
     let mut stage = Stage::new(limits);
