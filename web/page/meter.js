@@ -62,7 +62,7 @@ export class Meter {
    * @param {number} now Unix ms. */
   rate(now) {
     this.advance(now);
-    const windowMs = Math.min(SLOTS * SLOT_MS, Math.max(SLOT_MS * 5, now - this.#startedAt));
+    const windowMs = Math.min(SLOTS * SLOT_MS, Math.max(1000, now - this.#startedAt));
     return (this.#slots.reduce((sum, n) => sum + n, 0) * 1000) / windowMs;
   }
 
