@@ -43,6 +43,8 @@ export class TopicNode {
   /** @type {import("./preview.js").Preview | null} */
   #preview = null;
   #ownBefore = 0;
+  /** Of the running mean: how much of it is measured; 1 in the end. */
+  #measured = 0;
   /** 0 is the root. */
   level = 0;
 
@@ -81,7 +83,10 @@ export class TopicNode {
   tick(seconds) {
     const keep = Math.exp(-seconds / RATE_MEAN_S);
     const fresh = (this.own - this.#ownBefore) / seconds;
-    this.ownRate = this.ownRate * keep + fresh * (1 - keep);
+    // Divided by what is measured, a young mean does not start from nothing.
+    const measured = this.#measured * keep + (1 - keep);
+    this.ownRate = (this.ownRate * this.#measured * keep + fresh * (1 - keep)) / measured;
+    this.#measured = measured;
     this.#ownBefore = this.own;
     void this.preview;
   }
@@ -161,15 +166,18 @@ export class TopicTree {
    * @returns {TopicNode | null} Null when the bound is reached.
    */
   #place(key, topic) {
+    const missing = namesOf(topic);
     let node = this.root;
-    for (const name of namesOf(topic)) {
-      let child = node.childByName.get(name);
-      if (child === undefined) {
-        if (this.nodes >= NODES_MAX) return null;
-        child = new TopicNode(name, node);
-        insert(node, child);
-        this.nodes += 1;
-      }
+    for (let child = node.childByName.get(missing[0]); child; child = child.childByName.get(missing[0])) {
+      missing.shift();
+      node = child;
+    }
+    // All of its nodes or none: a branch without a topic would never leave.
+    if (this.nodes + missing.length > NODES_MAX) return null;
+    for (const name of missing) {
+      const child = new TopicNode(name, node);
+      insert(node, child);
+      this.nodes += 1;
       node = child;
     }
     node.leaf = { topic };
