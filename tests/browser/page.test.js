@@ -348,7 +348,7 @@ test("a feed of 5,000 messages a second does not freeze the page", async (t) => 
       t.diagnostic(`${total} messages in ${sentMs} ms, shown after ${Date.now() - started} ms; a click answered in ${answeredMs} ms, longest frame ${worstMs} ms`);
       // Frozen is what a person calls frozen; a busy machine alone costs a good part of it.
       assert.ok(worstMs < 1000, `a frame of ${worstMs} ms`);
-      assert.ok(answeredMs < 2000, `a click that took ${answeredMs} ms`);
+      assert.ok(answeredMs < 5000, `a click that took ${answeredMs} ms`);
       assert.equal((await rowOf(page, "fast")).count, "10,000");
     } finally {
       clearInterval(timer);
