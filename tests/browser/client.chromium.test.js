@@ -35,7 +35,8 @@ async function openRig() {
   return { page, faults, call, end: () => page.close() };
 }
 
-scenarios("client in Chromium", openRig);
+// Of the close codes one for each reaction: the table itself is tried in Node.
+scenarios("client in Chromium", openRig, { stops: [1008, 4500, 4999], returns: [[1012, 40], [1013, 160], [4401, 40]] });
 
 test("client in Chromium: a callback that throws starves no other subscription", async () => {
   const edge = await FakeEdge.start();

@@ -34,7 +34,7 @@ export class Client extends EventTarget {
     super();
     this.#random = options.random ?? Math.random;
     this.#link = new Link(webSocketUrl(url), options, {
-      onFrame: (frame) => this.#receive(frame),
+      onFrame: (frame) => this.#take(frame),
       onState: (state, detail) => this.#enter(state, detail),
       onDown: () => this.#forget(),
     });
@@ -72,6 +72,17 @@ export class Client extends EventTarget {
   close() {
     this.#end();
     this.#link.close();
+  }
+
+  /** What an edge says wrongly is dropped and told, and ends neither the connection nor the process.
+   * @param {unknown} frame */
+  #take(frame) {
+    try {
+      this.#receive(frame);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.#report(new TrestleError("bad_request", `a message that cannot be read: ${why}`, false));
+    }
   }
 
   /** @param {unknown} frame */
@@ -171,8 +182,8 @@ export class Client extends EventTarget {
   /** Sends a subscribe command; its reply may be a refusal that time heals.
    * @param {Subscription} subscription */
   #ask(subscription) {
-    const { snapshot, policy, max_hz } = subscription.options;
-    const options = { exact: subscription.exact || undefined, snapshot: snapshot || undefined, policy, max_hz };
+    const { exact, snapshot, policy, max_hz } = subscription.options;
+    const options = { exact: exact || undefined, snapshot: snapshot || undefined, policy, max_hz };
     subscription.caughtUp = false;
     subscription.requestId = this.#request({ subscribe: { ...named(subscription.topics), ...options } }, {
       done: (reply) => subscription.accept(reply.subscribed ?? {}),
@@ -211,20 +222,31 @@ export class Client extends EventTarget {
     subscription.end();
     if (this.state !== "open") return Promise.resolve();
     const others = [...this.#subscriptions];
-    /** @type {Set<Subscription>} */
-    const heirs = new Set();
+    /** @type {Map<Subscription, Topic[]>} */
+    const inherited = new Map();
     const free = subscription.topics.filter((topic) => {
       const key = subscription.keyOf(topic);
       const heir = others.findLast((other) => other.topics.some((own) => other.keyOf(own) === key));
-      if (heir) heirs.add(heir);
+      if (heir) inherited.set(heir, [...(inherited.get(heir) ?? []), topic]);
       return !heir;
     });
-    // The edge may hold the options of the one that left: those of who stays are said again.
-    for (const heir of heirs) this.#ask(heir);
+    for (const [heir, topics] of inherited) this.#restore(heir, topics);
     if (free.length === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const command = { unsubscribe: { ...named(free), exact: subscription.exact || undefined } };
       this.#request(command, { done: () => resolve(), fail: () => resolve() });
+    });
+  }
+
+  /** The edge may hold the options of one that left: those of who stays are said again, of the shared topics alone, as
+   * of its others a later one may hold, and without a second snapshot.
+   * @param {Subscription} subscription
+   * @param {Topic[]} topics */
+  #restore(subscription, topics) {
+    const { exact, policy, max_hz } = subscription.options;
+    this.#request({ subscribe: { ...named(topics), exact: exact || undefined, policy, max_hz } }, {
+      done: () => {},
+      fail: (error) => this.#refused(subscription, error),
     });
   }
 

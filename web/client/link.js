@@ -11,6 +11,7 @@ import { SUBPROTOCOL } from "./wire.js";
  * - `handshakeMaxMs`: from the attempt to the welcome; a silent proxy costs no more than this. After many failures
  *   Chromium itself holds an attempt back by up to 5 s, so it is well above that.
  * - `heartbeatMs`: assumed where a welcome does not say.
+ * - `heartbeatMaxMs`: the longest period that a server may name; a timer holds no more than 24 days.
  * - `goodbyeMaxMs`: the longest pause that a server may ask for.
  */
 export const TIMES = Object.freeze({
@@ -19,6 +20,7 @@ export const TIMES = Object.freeze({
   uptimeMinMs: 5_000,
   handshakeMaxMs: 10_000,
   heartbeatMs: 25_000,
+  heartbeatMaxMs: 600_000,
   goodbyeMaxMs: 600_000,
 });
 
@@ -100,7 +102,7 @@ export class Link {
     if (this.state !== "connecting") return;
     const periodMs = welcome.heartbeat_ms > 0 ? welcome.heartbeat_ms : this.#times.heartbeatMs;
     this.#openedAt = Date.now();
-    this.#watch(SILENT_PERIODS * periodMs);
+    this.#watch(SILENT_PERIODS * Math.min(periodMs, this.#times.heartbeatMaxMs));
     this.#enter("open", { welcome });
   }
 
@@ -125,7 +127,10 @@ export class Link {
     this.#openedAt = 0;
     this.#pauseMs = null;
     this.#enter("connecting", { attempt: this.#backoff.attempt });
-    const socket = new this.#WebSocket(this.#url, SUBPROTOCOL);
+    // Who listened may have closed us.
+    if (this.state !== "connecting") return;
+    const socket = this.#open();
+    if (socket === null) return;
     this.#socket = socket;
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
@@ -138,6 +143,17 @@ export class Link {
     // A close event follows each error event, with all that a page may know.
     socket.onerror = () => {};
     this.#watch(this.#times.handshakeMaxMs);
+  }
+
+  /** Null where the address may not be opened at all, as from a page whose policy forbids it: no later attempt could. */
+  #open() {
+    try {
+      return new this.#WebSocket(this.#url, SUBPROTOCOL);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#end({ code: 1006, reason, meaning: "this address cannot be opened" });
+      return null;
+    }
   }
 
   /** One timer a connection, not one a message: it wakes, looks when it last heard, and sleeps on.
@@ -169,7 +185,7 @@ export class Link {
     if (this.#openedAt > 0 && Date.now() - this.#openedAt >= this.#times.uptimeMinMs) this.#backoff.reset();
     const offline = this.#network?.onLine === false;
     const drawnMs = this.#backoff.next(then === "slowly");
-    const delayMs = offline ? this.#times.reconnectMaxMs : (this.#pauseMs ?? drawnMs);
+    const delayMs = this.#pauseMs ?? (offline ? this.#times.reconnectMaxMs : drawnMs);
     this.#sleep(delayMs, () => this.#connect());
     this.#enter("waiting", { delayMs, offline, code, reason, meaning, attempt: this.#backoff.attempt });
   }
@@ -180,9 +196,10 @@ export class Link {
     this.#enter("closed", close);
   }
 
-  // `offline` is only a hint: it lengthens a wait and never forbids an attempt.
+  // `offline` is only a hint: it lengthens a wait and never forbids an attempt. A pause that the server asked for
+  // is the server's, whatever the network does.
   #onOnline = () => {
-    if (this.state !== "waiting") return;
+    if (this.state !== "waiting" || this.#pauseMs !== null) return;
     this.#backoff.reset();
     this.#sleep(this.#backoff.next(), () => this.#connect());
   };

@@ -49,7 +49,7 @@ export class Subscription {
    */
   constructor(prefixes, options, leave) {
     /** @readonly */
-    this.topics = prefixes.map(Topic.from);
+    this.topics = unique(prefixes.map(Topic.from));
     /** @readonly */
     this.options = options;
     this.#leave = leave;
@@ -135,6 +135,11 @@ export class Subscription {
       void this.unsubscribe();
     }
   }
+}
+
+/** @param {Topic[]} topics */
+function unique(topics) {
+  return [...new Map(topics.map((topic) => [topic.key, topic])).values()];
 }
 
 /** A caller's mistake is the caller's to see, and no reason to starve the other subscriptions.

@@ -8,11 +8,18 @@ import { until } from "./wait.js";
 /** Fast enough for tests, in the proportions of the defaults. */
 const FAST = { reconnectMinMs: 20, reconnectMaxMs: 160, uptimeMinMs: 60_000, handshakeMaxMs: 12_000 };
 
+/** Close codes that end the client. */
+const STOPS = [1008, 1009, 4500, 4501, 4503, 4999];
+
+/** Close codes that it comes back from, each with the longest delay in ms of the first attempt. */
+const RETURNS = [[1000, 40], [1001, 40], [1011, 40], [1012, 40], [1013, 160], [3001, 40], [4000, 40], [4008, 40], [4029, 160], [4401, 40], [4499, 40]];
+
 /**
  * @param {string} world For the tests' names.
  * @param {() => Promise<{call: (method: string, ...args: unknown[]) => Promise<any>, end: () => Promise<void>}>} makeRig
+ * @param {{stops?: number[], returns?: number[][]}} [codes]
  */
-export function scenarios(world, makeRig) {
+export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } = {}) {
   const scenario = (name, run, { refused, ...options } = {}) =>
     test(`${world}: ${name}`, async () => {
       const edge = await FakeEdge.start();
@@ -113,8 +120,8 @@ export function scenarios(world, makeRig) {
     await peer.subscribed();
     await peer.subscribed();
     await rig.unsubscribe("b");
-    // The edge held b's options for y/; those of a are said again.
-    assert.deepEqual((await peer.subscribed()).subscribe, { topics: ["x/", "y/"], policy: "drop_oldest" });
+    // The edge held b's options for y/; those of a are said again, of y/ alone.
+    assert.deepEqual((await peer.subscribed()).subscribe, { topics: ["y/"], policy: "drop_oldest" });
     const command = await peer.command();
     assert.deepEqual(command.unsubscribe, { topics: ["z/"] });
     peer.send({ reply: { id: command.id, unsubscribed: { topics: ["z/"] } } });
@@ -230,7 +237,7 @@ export function scenarios(world, makeRig) {
     await seen("open", 2);
   });
 
-  for (const code of [1008, 1009, 4500, 4501, 4503, 4999]) {
+  for (const code of stops) {
     scenario(`stops for good at ${code}`, async ({ edge, rig, seen }) => {
       await rig.queue("jobs", ["jobs/"]);
       const peer = await edge.welcome();
@@ -249,7 +256,7 @@ export function scenarios(world, makeRig) {
     });
   }
 
-  for (const [code, longest] of [[1000, 40], [1001, 40], [1011, 40], [1012, 40], [1013, 160], [3001, 40], [4000, 40], [4008, 40], [4029, 160], [4401, 40], [4499, 40]]) {
+  for (const [code, longest] of returns) {
     scenario(`comes back after ${code}`, async ({ edge, seen }) => {
       (await edge.welcome()).close(code);
       const [{ detail }] = await seen("waiting");
