@@ -1,0 +1,115 @@
+//! What a delivery costs in user space: from a segment of the log to the call of `writev(2)`, which here takes all.
+//!
+//! For counts of instructions, run the binary under `valgrind --tool=callgrind` with the words
+//! `instructions json|raw MESSAGES ROUNDS` (1,000 sessions), with two numbers of rounds: the difference is theirs.
+
+#![allow(missing_docs, reason = "the macro makes a public function")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use trestle_hub::{Hub, Limits, Protocol};
+use trestle_recorder::{Cursor, Log, RecordRules, Segment, SegmentBuilder, Stamper};
+
+const N_SESSIONS: usize = 10_000;
+const BODY_BYTES: usize = 128;
+
+struct Feed {
+    log: Log,
+    cursor: Cursor,
+    stamper: Stamper,
+}
+
+impl Feed {
+    fn new() -> Self {
+        let log = Log::new(1 << 20);
+        Self { cursor: log.cursor(), log, stamper: Stamper::new(1, RecordRules::everything()) }
+    }
+
+    /// A segment not seen before, so that its frames are made anew.
+    fn segment(&mut self, n_messages: usize) -> Arc<Segment> {
+        let mut batch = SegmentBuilder::default();
+        for _ in 0..n_messages {
+            batch.push([&b"jobs/42/progress"[..], &[b'x'; BODY_BYTES]], self.stamper.stamp(b"jobs/42", 1));
+        }
+        self.log.append(&mut batch);
+        let mut segments = Vec::new();
+        self.log.read(&mut self.cursor, &mut segments).expect("it reads at once");
+        segments.remove(0)
+    }
+}
+
+/// A hub whose sessions all want everything and have nothing waiting.
+fn hub(protocol: Protocol, n_sessions: usize) -> Hub {
+    let mut hub = Hub::new("bench".to_owned(), Limits::default(), Instant::now());
+    for _ in 0..n_sessions {
+        hub.open(protocol, [&b"jobs/"[..]]);
+    }
+    visit_all(&mut hub);
+    hub
+}
+
+/// Visits all who have something; returns the bytes that they were given.
+fn visit_all(hub: &mut Hub) -> usize {
+    let mut bytes = 0;
+    let dirty = hub.take_dirty();
+    for session in &dirty {
+        hub.visit(*session, |slices| {
+            let n = slices.iter().map(|slice| slice.len()).sum();
+            bytes += n;
+            Ok(n)
+        });
+    }
+    hub.end_turn(dirty);
+    bytes
+}
+
+fn deliver(hub: &mut Hub, segment: &Segment) {
+    let mut next = 0;
+    while next < segment.len() {
+        next = hub.route(segment, next);
+        visit_all(hub);
+    }
+}
+
+fn fanout(c: &mut Criterion) {
+    let mut group = c.benchmark_group("route and visit");
+    group.sample_size(20);
+    for (name, protocol) in [("raw", Protocol::RustWebsocket), ("json", Protocol::Json)] {
+        for n_messages in [1, 8, 64] {
+            let (mut hub, mut feed) = (hub(protocol, N_SESSIONS), Feed::new());
+            group.throughput(Throughput::Elements((N_SESSIONS * n_messages) as u64));
+            group.bench_function(BenchmarkId::new(name, n_messages), |b| {
+                b.iter_batched(
+                    || feed.segment(n_messages),
+                    |segment| deliver(&mut hub, &segment),
+                    criterion::BatchSize::PerIteration,
+                );
+            });
+            let counts = hub.counts();
+            assert_eq!(counts.deliveries % (N_SESSIONS * n_messages) as u64, 0, "everything arrived");
+            assert!(counts.deliveries > 0 && hub.outbox_bytes() == 0);
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, fanout);
+
+fn main() {
+    let words: Vec<_> = std::env::args().collect();
+    let Some(at) = words.iter().position(|word| word == "instructions") else {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+        return;
+    };
+    let protocol = if words[at + 1] == "raw" { Protocol::RustWebsocket } else { Protocol::Json };
+    let [n_messages, n_rounds] = [at + 2, at + 3].map(|at| words[at].parse().expect("a number"));
+    let (mut hub, mut feed) = (hub(protocol, 1_000), Feed::new());
+    for _ in 0..n_rounds {
+        let segment = feed.segment(n_messages);
+        deliver(&mut hub, &segment);
+    }
+    println!("{} deliveries", hub.counts().deliveries);
+}
