@@ -87,7 +87,8 @@ pub struct Config {
     /// after 30 s.
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub ping_interval: Duration,
-    /// A client that says nothing, not even a pong, for this long is gone. 60 s: two pings may be lost.
+    /// A client that says nothing, not even a pong, or takes no byte of what is sent for this long is gone. 60 s: two
+    /// pings may be lost.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub half_open_timeout: Duration,
     /// A connection has this long to finish its HTTP request. 10 s: slow phones do, idle attackers do not.

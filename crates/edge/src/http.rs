@@ -13,7 +13,7 @@ use trestle_hub::ws::{Handshake, HandshakeError, VERSION};
 use trestle_messages::topic;
 use warp::Filter;
 use warp::http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST,
     IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
     UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
@@ -113,6 +113,11 @@ async fn handshake(
         Ok(handshake) => handshake,
         Err(error) => return malformed(&door, error, peer),
     };
+    if headers.get_all(HOST).iter().count() != 1 {
+        // RFC 9112 §3.2; hyper lets it pass.
+        let why = "a request has exactly one Host header";
+        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, peer);
+    }
     if has_body(&headers) {
         // Hyper hands the bytes behind the head to the WebSocket, where a proxy on the way may see a body.
         return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, "a handshake has no body", peer);

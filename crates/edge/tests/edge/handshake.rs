@@ -163,3 +163,16 @@ fn a_handshake_has_no_body() {
     let empty = Request::websocket("/ws", RAW).with("Content-Length", "0");
     assert_eq!(empty.to(edge.address()).status, 101);
 }
+
+/// RFC 9112 §3.2. A later check of the browser's origin compares with this header.
+#[test]
+fn a_handshake_names_one_host() {
+    let edge = edge();
+    let without = Request::websocket("/ws", RAW).without("Host");
+    let twice = Request::websocket("/ws", RAW).with("Host", "other.example");
+    for request in [without, twice] {
+        let answer = request.to(edge.address());
+        assert_eq!(answer.status, 400, "{request:?}");
+        assert!(answer.text().contains("Host"), "{}", answer.text());
+    }
+}

@@ -1,6 +1,6 @@
 //! The server's side of the opening handshake (RFC 6455 §4.2), as a check of header lines.
 //!
-//! The method (GET), the HTTP version and `Host` are the HTTP library's to check.
+//! The method (GET), the HTTP version and `Host` are for whoever speaks HTTP to check.
 
 use base64::Engine as _;
 use base64::alphabet;
