@@ -1,7 +1,10 @@
 /** The cluster end to end: three edges, the original page, scaling, a killed edge and a clean end. Run by ./run. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { connect as connectHttp2 } from "node:http2";
+import { get as httpsGet } from "node:https";
 import { after, before, test } from "node:test";
 import { until } from "../browser/support/wait.js";
 import { ARTEFACTS, JsonClient, keep, listed, serveOriginalPage, startChromium } from "./clients.js";
@@ -50,6 +53,21 @@ test("port 80 leads to the published https port", async () => {
   const answer = await fetch(`http://localhost:${cluster.ports.http}/events?topic=jobs/`, { redirect: "manual" });
   assert.equal(answer.status, 308);
   assert.equal(answer.headers.get("location"), `https://${cluster.host}/events?topic=jobs/`);
+});
+
+// The edge's 426 came through with `Upgrade`, which HTTP/2 forbids: clients threw the whole answer away.
+test("a client that cannot upgrade is told so, over HTTP/2 as over HTTP/1.1", { timeout: MINUTE_MS }, async () => {
+  const session = connectHttp2(`https://${cluster.host}`, { rejectUnauthorized: false });
+  const request = session.request({ ":path": "/ws" });
+  const [headers] = await once(request, "response");
+  assert.equal(headers[":status"], 426);
+  session.close();
+
+  const old = { Upgrade: "websocket", Connection: "Upgrade", "Sec-WebSocket-Version": "8", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==" };
+  const [answer] = await once(httpsGet(`https://${cluster.host}/ws`, { rejectUnauthorized: false, headers: old }), "response");
+  assert.equal(answer.statusCode, 426);
+  assert.equal(answer.headers["sec-websocket-version"], "13");
+  answer.destroy();
 });
 
 test("the original page receives every message published after it opened", { timeout: MINUTE_MS }, async () => {
