@@ -1,10 +1,12 @@
 //! The newest messages of the process, as segments that readers follow at their own pace.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trestle_messages::Position;
 
+use crate::segment::EncodedBytes;
 use crate::{Segment, SegmentBuilder};
 
 /// One writer appends, each reader follows with its own [`Cursor`]: the writer never waits, and a slow reader holds up
@@ -14,6 +16,8 @@ pub struct Log {
     /// Locked once for a batch by the writer and once for a drain by each reader, never for a message.
     ring: Mutex<Ring>,
     bytes_max: usize,
+    /// What the readers' encodings cost; they count as the segments' own bytes do.
+    encoded_bytes: EncodedBytes,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +40,11 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// The number of the message that it reads next.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
     /// The position behind everything it has read; `None` before the first position is known.
     pub fn position(&self) -> Option<Position> {
         self.position
@@ -51,6 +60,10 @@ impl Ring {
     fn end(&self) -> u64 {
         self.dropped + self.segments.len() as u64
     }
+
+    fn oldest_seq(&self) -> u64 {
+        self.segments.front().map_or(self.next_seq, |segment| segment.first_seq())
+    }
 }
 
 /// The reader fell off the log: what it had not read is gone. It goes on at the oldest segment there is.
@@ -62,9 +75,9 @@ pub struct Overrun {
 }
 
 impl Log {
-    /// A log that keeps at least its last segment, and older ones while all cost at most `bytes_max`.
+    /// A log that keeps at least its last segment, and older ones while all cost at most `bytes_max` with their encodings.
     pub fn new(bytes_max: usize) -> Self {
-        Self { ring: Mutex::default(), bytes_max }
+        Self { ring: Mutex::default(), bytes_max, encoded_bytes: EncodedBytes::default() }
     }
 
     fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
@@ -79,14 +92,16 @@ impl Log {
         }
         let mut evicted = Vec::new();
         let mut ring = self.ring();
-        let segment = batch.build(ring.next_seq);
+        let segment = batch.build(ring.next_seq, self.encoded_bytes.clone());
         ring.next_seq += segment.len() as u64;
         ring.bytes += segment.cost_bytes();
         ring.position = segment.last_position().or(ring.position);
         ring.segments.push_back(segment);
-        while ring.bytes > self.bytes_max && ring.segments.len() > 1 {
+        let mut encoded_bytes = self.encoded_bytes.load(Ordering::Relaxed);
+        while ring.bytes + encoded_bytes > self.bytes_max && ring.segments.len() > 1 {
             let oldest = ring.segments.pop_front().expect("there is more than one");
             ring.bytes -= oldest.cost_bytes();
+            encoded_bytes = encoded_bytes.saturating_sub(oldest.encoded_bytes());
             ring.dropped += 1;
             evicted.push(oldest);
         }
@@ -114,8 +129,7 @@ impl Log {
     /// [`Overrun`] if segments were dropped unread.
     pub fn read(&self, cursor: &mut Cursor, out: &mut Vec<Arc<Segment>>) -> Result<(), Overrun> {
         let ring = self.ring();
-        let oldest = ring.segments.front().map_or(ring.next_seq, |segment| segment.message(0).seq());
-        let messages = oldest.saturating_sub(cursor.next_seq);
+        let messages = ring.oldest_seq().saturating_sub(cursor.next_seq);
         let unread = cursor.segment.saturating_sub(ring.dropped);
         let skip = usize::try_from(unread).expect("a cursor is within the log");
         out.extend(ring.segments.range(skip..).cloned());
@@ -123,9 +137,23 @@ impl Log {
         if messages == 0 { Ok(()) } else { Err(Overrun { messages }) }
     }
 
+    /// Adds to `out` at most `segments_max` segments from the one that has message `seq` on, or from the oldest if that
+    /// one is gone. Returns the number of the oldest message there is.
+    pub fn read_from(&self, seq: u64, segments_max: usize, out: &mut Vec<Arc<Segment>>) -> u64 {
+        let ring = self.ring();
+        let first = ring.segments.partition_point(|segment| segment.end_seq() <= seq);
+        out.extend(ring.segments.range(first..).take(segments_max).cloned());
+        ring.oldest_seq()
+    }
+
+    /// The number of the oldest message there is; of the next one, if there is none.
+    pub fn oldest_seq(&self) -> u64 {
+        self.ring().oldest_seq()
+    }
+
     /// What it holds in memory.
     pub fn bytes(&self) -> usize {
-        self.ring().bytes
+        self.ring().bytes + self.encoded_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -216,5 +244,38 @@ mod tests {
         let overrun = log.read(&mut late, &mut segments).unwrap_err();
         assert_eq!(overrun.messages, segments[0].message(0).seq());
         assert_eq!(segments.last().unwrap().message(0).seq(), 999);
+    }
+
+    #[test]
+    fn encodings_count_and_go_with_their_segment() {
+        let log = Log::new(10_000);
+        append(&log, &[1]);
+        let before = log.bytes();
+        let mut segments = Vec::new();
+        assert_eq!(log.read_from(0, 1, &mut segments), 0);
+        segments[0].message(0).encoded(crate::Slot::new(1), || vec![0; 20_000].into());
+        assert!(log.bytes() > before + 20_000);
+        append(&log, &[2]);
+        assert_eq!(log.oldest_seq(), 1, "it weighs what its encoding does");
+        segments.clear();
+        assert_eq!(log.bytes(), before);
+    }
+
+    #[test]
+    fn a_reader_can_start_anywhere() {
+        let log = Log::new(10_000);
+        for batch in [&[0, 1, 2][..], &[3], &[4, 5]] {
+            append(&log, batch);
+        }
+        for (seq, first) in [(0, 0), (2, 0), (3, 3), (5, 4)] {
+            let mut segments = Vec::new();
+            assert_eq!(log.read_from(seq, 1, &mut segments), 0);
+            assert_eq!(segments.iter().map(|segment| segment.first_seq()).collect::<Vec<_>>(), [first]);
+        }
+        let mut segments = Vec::new();
+        log.read_from(6, 9, &mut segments);
+        assert!(segments.is_empty());
+        log.read_from(1, 9, &mut segments);
+        assert_eq!(segments.len(), 3);
     }
 }

@@ -1,37 +1,33 @@
 //! A batch of messages, immutable once made, in one allocation for all their frames.
 
-use std::sync::{Arc, OnceLock};
+mod encodings;
+mod index;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use trestle_messages::Position;
 use trestle_messages::v1::Stamp;
 
-/// Bytes that a message costs beside its frames: its record, frame ends, once-cells.
-const RECORD_OVERHEAD_BYTES: usize = 96;
+use encodings::Encodings;
+use index::TopicIndex;
 
-/// Slots a message has for its encodings, one per wire format and compression.
-const SLOTS: usize = 8;
+pub use encodings::Slot;
 
-/// A once-filled cell for one encoding of a message. The recorder knows none of the formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(u8);
-
-impl Slot {
-    /// Slot `index`, below 8.
-    pub const fn new(index: u8) -> Self {
-        assert!((index as usize) < SLOTS);
-        Self(index)
-    }
-}
+/// Bytes that a message costs beside its frames: its record, frame ends, its place in the index by topic.
+const RECORD_OVERHEAD_BYTES: usize = 72;
 
 #[derive(Debug)]
 struct Record {
     /// Index of its first frame in `Segment::ends`.
     first_frame: u32,
     stamp: Stamp,
-    /// Boxed on the first encoding: most recorded messages are never sent in most formats.
-    slots: OnceLock<Box<[OnceLock<Bytes>; SLOTS]>>,
+    encodings: Encodings,
 }
+
+/// Bytes of all encodings that a log's segments hold.
+pub(crate) type EncodedBytes = Arc<AtomicUsize>;
 
 /// Messages that entered together, in their order.
 #[derive(Debug)]
@@ -41,9 +37,35 @@ pub struct Segment {
     /// End of each frame in `bytes`.
     ends: Box<[u32]>,
     records: Box<[Record]>,
+    by_topic: TopicIndex,
+    /// Bytes of its own encodings, and of all in its log: counted when one is made, which is once for all its readers.
+    encoded_bytes: AtomicUsize,
+    log_encoded_bytes: EncodedBytes,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.log_encoded_bytes.fetch_sub(*self.encoded_bytes.get_mut(), Ordering::Relaxed);
+    }
 }
 
 impl Segment {
+    /// The number of its first message.
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// The number behind its last message.
+    pub fn end_seq(&self) -> u64 {
+        self.first_seq + self.records.len() as u64
+    }
+
+    /// Adds to `out` the indices of the messages whose topic begins with `topic`, or is exactly that. They come by topic,
+    /// not in their order. What does not match costs next to nothing: the segment is searched, not read.
+    pub fn matching(&self, topic: &[u8], exact: bool, out: &mut Vec<u32>) {
+        self.by_topic.matching(self, topic, exact, out);
+    }
+
     /// Messages in it, at least 1.
     pub fn len(&self) -> usize {
         self.records.len()
@@ -76,6 +98,11 @@ impl Segment {
     /// What it holds in memory, without encodings.
     pub fn cost_bytes(&self) -> usize {
         self.bytes.len() + self.records.len() * RECORD_OVERHEAD_BYTES
+    }
+
+    /// What its encodings hold in memory by now.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        self.encoded_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -177,8 +204,18 @@ impl<'a> Message<'a> {
 
     /// The encoding in `slot`, made by `encode` if this is the first want of it in the process. Cloning shares it.
     pub fn encoded(&self, slot: Slot, encode: impl FnOnce() -> Bytes) -> &'a Bytes {
-        let slots = self.record().slots.get_or_init(Box::default);
-        slots[usize::from(slot.0)].get_or_init(encode)
+        self.record().encodings.get_or_init(slot, || {
+            let bytes = encode();
+            let cost = bytes.len() + encodings::OVERHEAD_BYTES;
+            self.segment.encoded_bytes.fetch_add(cost, Ordering::Relaxed);
+            self.segment.log_encoded_bytes.fetch_add(cost, Ordering::Relaxed);
+            bytes
+        })
+    }
+
+    /// The encoding in `slot`, if somebody wanted it before.
+    pub fn encoded_already(&self, slot: Slot) -> Option<&'a Bytes> {
+        self.record().encodings.get(slot)
     }
 }
 
@@ -207,7 +244,7 @@ impl SegmentBuilder {
     /// [`abandon`](Self::abandon) takes it back.
     pub fn begin(&mut self, stamp: Stamp) {
         let first_frame = u32::try_from(self.ends.len()).expect("a segment has less than 2^32 frames");
-        self.records.push(Record { first_frame, stamp, slots: OnceLock::new() });
+        self.records.push(Record { first_frame, stamp, encodings: Encodings::default() });
     }
 
     /// Adds the open message's next frame.
@@ -245,12 +282,15 @@ impl SegmentBuilder {
     }
 
     /// Makes the segment and leaves the builder empty.
-    pub(crate) fn build(&mut self, first_seq: u64) -> Arc<Segment> {
+    pub(crate) fn build(&mut self, first_seq: u64, log_encoded_bytes: EncodedBytes) -> Arc<Segment> {
         Arc::new(Segment {
             first_seq,
             bytes: std::mem::take(&mut self.bytes).into(),
             ends: std::mem::take(&mut self.ends).into(),
             records: std::mem::take(&mut self.records).into(),
+            by_topic: TopicIndex::default(),
+            encoded_bytes: AtomicUsize::new(0),
+            log_encoded_bytes,
         })
     }
 }
@@ -264,7 +304,7 @@ mod tests {
         for (frames, stamp) in messages {
             builder.push(frames.iter().copied(), *stamp);
         }
-        builder.build(10)
+        builder.build(10, EncodedBytes::default())
     }
 
     #[test]
@@ -308,7 +348,7 @@ mod tests {
         builder.frame(b"too");
         builder.abandon();
         builder.push([&b"also kept"[..]], Stamp::default());
-        let segment = builder.build(0);
+        let segment = builder.build(0, EncodedBytes::default());
         let topics: Vec<_> = segment.messages().map(|m| m.topic()).collect();
         assert_eq!(topics, [&b"kept"[..], b"also kept"]);
         assert!(builder.is_empty() && builder.frame_bytes() == 0);
@@ -318,9 +358,11 @@ mod tests {
     fn a_slot_is_encoded_once() {
         let segment = segment(&[(&[b"a"], Stamp::default())]);
         let message = segment.message(0);
+        assert_eq!(message.encoded_already(Slot::new(2)), None);
         let first = message.encoded(Slot::new(2), || Bytes::from_static(b"one")).clone();
         let second = message.encoded(Slot::new(2), || unreachable!("encoded already"));
         let other = message.encoded(Slot::new(3), || Bytes::from_static(b"other"));
         assert_eq!((&first, &other[..]), (second, &b"other"[..]));
+        assert_eq!(message.encoded_already(Slot::new(3)), Some(other));
     }
 }
