@@ -109,7 +109,7 @@ async fn handshake(
     peer: Option<Peer>,
 ) -> Response {
     let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let Handshake { accept, protocols } = match Handshake::parse(lines) {
+    let Handshake { accept, protocols, .. } = match Handshake::parse(lines) {
         Ok(handshake) => handshake,
         Err(error) => return malformed(&door, error, peer),
     };

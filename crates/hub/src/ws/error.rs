@@ -41,6 +41,9 @@ pub enum ReadError {
     /// A text message or a close reason that is not UTF-8 (RFC 6455 §8.1).
     #[error("invalid UTF-8")]
     InvalidUtf8,
+    /// A compressed message that is no deflate data, or ends in the midst of them (RFC 7692 §7.2.2).
+    #[error("compressed message does not inflate")]
+    InvalidDeflate,
     /// A Close frame whose body is one byte (RFC 6455 §5.5.1).
     #[error("close body of one byte")]
     CloseBodyTooShort,
@@ -54,7 +57,7 @@ impl ReadError {
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::TooLarge { .. } => CloseCode::MessageTooBig,
-            Self::InvalidUtf8 => CloseCode::InvalidPayload,
+            Self::InvalidUtf8 | Self::InvalidDeflate => CloseCode::InvalidPayload,
             _ => CloseCode::ProtocolError,
         }
     }

@@ -9,6 +9,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest as _, Sha1};
 use smallvec::SmallVec;
 
+use super::deflate::{Deflate, negotiate_deflate};
+
 /// The only protocol version (RFC 6455 §4.1).
 pub const VERSION: &str = "13";
 
@@ -35,6 +37,9 @@ pub enum HandshakeError {
     /// No `Sec-WebSocket-Key`, several, or one that is not 16 bytes of base64.
     #[error("Sec-WebSocket-Key must be 16 bytes of base64")]
     BadKey,
+    /// `Sec-WebSocket-Extensions` that its grammar does not allow (RFC 6455 §9.1).
+    #[error("Sec-WebSocket-Extensions is malformed")]
+    BadExtensions,
 }
 
 impl HandshakeError {
@@ -42,7 +47,7 @@ impl HandshakeError {
     pub fn status(self) -> u16 {
         match self {
             Self::NotAnUpgrade | Self::WrongVersion => 426,
-            Self::BadKey => 400,
+            Self::BadKey | Self::BadExtensions => 400,
         }
     }
 }
@@ -54,6 +59,9 @@ pub struct Handshake<'a> {
     pub accept: String,
     /// What `Sec-WebSocket-Protocol` offers, in the client's order; may be empty.
     pub protocols: SmallVec<[&'a str; 4]>,
+    /// permessage-deflate as it would be with this client, and `Sec-WebSocket-Extensions` of a 101 that agrees to it; without
+    /// that header nothing is compressed. `None` where the client offers nothing that can be kept to.
+    pub deflate: Option<(Deflate, &'static str)>,
 }
 
 impl<'a> Handshake<'a> {
@@ -62,7 +70,12 @@ impl<'a> Handshake<'a> {
         let (mut upgrade, mut connection) = (false, false);
         let (mut keys, mut versions) = (SmallVec::<[&str; 2]>::new(), SmallVec::<[&str; 2]>::new());
         let mut protocols = SmallVec::new();
+        let mut extensions = SmallVec::<[&[u8]; 2]>::new();
         for (name, value) in headers {
+            if name.eq_ignore_ascii_case("sec-websocket-extensions") {
+                extensions.push(value);
+                continue;
+            }
             // A value that is not UTF-8 matches nothing below, which is what an empty one does.
             let value = std::str::from_utf8(value).unwrap_or_default();
             if name.eq_ignore_ascii_case("upgrade") {
@@ -84,10 +97,12 @@ impl<'a> Handshake<'a> {
         if versions[..] != [VERSION] {
             return Err(HandshakeError::WrongVersion);
         }
-        match keys[..] {
-            [key] if is_valid_key(key) => Ok(Self { accept: accept_key(key), protocols }),
-            _ => Err(HandshakeError::BadKey),
+        let [key] = keys[..] else { return Err(HandshakeError::BadKey) };
+        if !is_valid_key(key) {
+            return Err(HandshakeError::BadKey);
         }
+        let deflate = negotiate_deflate(extensions)?;
+        Ok(Self { accept: accept_key(key), protocols, deflate })
     }
 }
 
@@ -218,6 +233,17 @@ mod tests {
         ];
         let handshake = Handshake::parse(lines.map(|(name, value)| (name, value.as_bytes()))).unwrap();
         assert_eq!(handshake.protocols[..], ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn section_9_1_extensions_are_negotiated_or_fail_the_handshake() {
+        let deflate =
+            |value| parse_with(("Sec-WebSocket-Extensions", value)).map(|handshake| handshake.deflate);
+        let (_, answer) = deflate("permessage-deflate; client_max_window_bits").unwrap().unwrap();
+        assert_eq!(answer, "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+        assert_eq!(deflate("permessage-foo"), Ok(None));
+        let error = deflate("permessage-deflate;").unwrap_err();
+        assert_eq!((error, error.status()), (HandshakeError::BadExtensions, 400));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! No room here knows a socket: the shell reads into a scratch buffer that all its connections share and lends it to
 //! each connection's [`Reader`]; what goes out is built once as shared [`bytes::Bytes`] and written to many sockets.
-//! Read [`Reader`] first, then [`Handshake`] and [`CloseCode`], the table of codes that clients see.
+//! Read [`Reader`] first, then [`Handshake`] and [`CloseCode`], the table of codes that clients see; [`Deflater`] and
+//! [`Inflater`] are what a shard needs where messages are compressed.
 //!
 //! ```
 //! use trestle_hub::ws::{Incoming, Opcode, Reader, client_frame, server_frame};
@@ -21,7 +22,9 @@
 mod client;
 mod close;
 mod close_code;
+mod deflate;
 mod error;
+mod extensions;
 mod frame;
 mod handshake;
 mod mask;
@@ -36,6 +39,7 @@ mod tests;
 pub use client::client_frame;
 pub use close::{CLOSE_REASON_BYTES_MAX, close_echo, close_frame};
 pub use close_code::CloseCode;
+pub use deflate::{Deflate, DeflateWindow, Deflater, Inflater, negotiate_deflate};
 pub use error::ReadError;
 pub use frame::{
     CONTROL_BYTES_MAX, Opcode, SERVER_HEADER_BYTES_MAX, ServerHeader, server_frame, server_frame_header,
