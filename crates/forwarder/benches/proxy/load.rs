@@ -27,11 +27,24 @@ pub(crate) struct Load {
     /// CPU of the process under test a message, microseconds.
     pub(crate) user_us: f64,
     pub(crate) system_us: f64,
+    /// What a hypervisor gave to others of all cores' time, a part of 1.
+    pub(crate) steal: f64,
+}
+
+impl Load {
+    /// Fields of a JSON object.
+    pub(crate) fn json_fields(&self) -> String {
+        let Self { messages_per_s, user_us, system_us, steal } = self;
+        let cpu_us = user_us + system_us;
+        format!(
+            r#""messages_per_s":{messages_per_s:.0},"user_us":{user_us:.4},"cpu_us":{cpu_us:.4},"steal":{steal:.4}"#
+        )
+    }
 }
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages_per_s, user_us, system_us } = self;
+        let Self { messages_per_s, user_us, system_us, .. } = self;
         write!(
             f,
             "{messages_per_s:9.0} messages/s, CPU a message: user {user_us:.2} µs, system {system_us:.2} µs"
@@ -55,9 +68,11 @@ pub(crate) fn run(process: &Process, sent: &[usize], received: &[usize], seconds
         }
         let published = scope.spawn(move || publish(publisher, message, counts, &progress, stop));
         thread::sleep(WARM_UP);
+        let machine_from = machine_ticks();
         let (start, from, cpu_from) = (Instant::now(), counts.least(), process.cpu_s());
         thread::sleep(Duration::from_secs(seconds));
         let (took, to, cpu_to) = (start.elapsed().as_secs_f64(), counts.least(), process.cpu_s());
+        let machine_to = machine_ticks();
         stop.store(true, Ordering::Release);
         let published = published.join().unwrap();
         assert!(to > from && published >= to, "{published} published, {from} to {to} received");
@@ -66,9 +81,21 @@ pub(crate) fn run(process: &Process, sent: &[usize], received: &[usize], seconds
             messages_per_s: n / took,
             user_us: (cpu_to.0 - cpu_from.0) * 1e6 / n,
             system_us: (cpu_to.1 - cpu_from.1) * 1e6 / n,
+            steal: machine_to[STEAL].saturating_sub(machine_from[STEAL]) as f64
+                / (machine_to.iter().sum::<u64>() - machine_from.iter().sum::<u64>()) as f64,
         }
     })
 }
+
+/// All cores' time so far by what it was spent on, ticks (`proc_stat(5)`); guests' time is in user's already.
+fn machine_ticks() -> [u64; 8] {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    let mut ticks = stat.split_whitespace().skip(1).map(|ticks| ticks.parse().unwrap());
+    std::array::from_fn(|_| ticks.next().unwrap())
+}
+
+/// Where [`machine_ticks`] has what a hypervisor gave to others.
+const STEAL: usize = 7;
 
 #[derive(Default)]
 struct Counts([AtomicU64; SUBSCRIBERS]);

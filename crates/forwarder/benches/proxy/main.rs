@@ -1,8 +1,9 @@
 //! The forwarder against libzmq's own `zmq_proxy`: messages a second and CPU a message, interleaved.
 //!
-//! `cargo bench -p trestle-forwarder [-- --rounds 7 --seconds 2]`. Each round starts every candidate afresh as a process
-//! of its own, pinned to the first core where `taskset` is there, with the load on the others. The load is closed: never
-//! more than [`load::WINDOW`] messages are on their way, so that none is lost and the rate is the forwarder's own.
+//! `cargo bench -p trestle-forwarder [-- --rounds 7 --seconds 2 --json]`. Each round starts every candidate afresh as a
+//! process of its own, pinned to the first core where `taskset` is there, with the load on the others. The load is closed:
+//! never more than [`load::WINDOW`] messages are on their way, so that none is lost and the rate is the forwarder's own.
+//! With `--json` there is one object a line for each run and no table.
 #![allow(clippy::unwrap_used, reason = "a bench fails by it")]
 
 mod child;
@@ -53,19 +54,35 @@ fn main() {
     };
     let (rounds, seconds) = (number("--rounds", 7), number("--seconds", 2));
     let pinned = child::pin_self();
-    println!("{rounds} rounds of {seconds} s, 128-byte bodies, 4 subscribers, record-all; pinned: {pinned}");
+    let json = args.iter().any(|arg| arg == "--json");
+    if !json {
+        println!(
+            "{rounds} rounds of {seconds} s, 128-byte bodies, 4 subscribers, record-all; pinned: {pinned}"
+        );
+    }
 
     let mut results: [Vec<Load>; CASES.len()] = Default::default();
-    for _ in 0..rounds {
+    for round in 0..rounds {
         for (case, results) in CASES.iter().zip(&mut results) {
             let process = child::Process::start(case.candidate, pinned);
             let load = load::run(&process, case.sent, case.received, seconds);
-            println!("{:26} {load}", case.name);
+            if json {
+                println!(r#"{{"server":"{}","rep":{round},{}}}"#, case.name, load.json_fields());
+            } else {
+                println!("{:26} {load}", case.name);
+            }
             results.push(load);
         }
     }
+    if !json {
+        table(&results);
+    }
+}
+
+/// Medians and ratios.
+fn table(results: &[Vec<Load>; CASES.len()]) {
     println!();
-    for (case, results) in CASES.iter().zip(&results) {
+    for (case, results) in CASES.iter().zip(results) {
         let rate = Spread::of(results.iter().map(|load| load.messages_per_s / 1e3));
         let user = Spread::of(results.iter().map(|load| load.user_us));
         let all = Spread::of(results.iter().map(|load| load.user_us + load.system_us));
