@@ -195,9 +195,10 @@ fn updating(c: &mut Criterion) {
     }
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
-    targets = matching, updating
+fn short() -> Criterion {
+    let short = Criterion::default().sample_size(20);
+    short.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1))
 }
+
+criterion_group!(name = benches; config = short(); targets = matching, updating);
 criterion_main!(benches);
