@@ -98,6 +98,10 @@ pub struct Config {
     /// at once; a container needs a longer grace period.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
+    /// Messages gather for so long before they are sent: at rates where nothing gathers by itself, more of them share the
+    /// cost of a write, and each comes later by as much. 0s: each is sent at once.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub flush_window: Duration,
     /// A topic that no client wants any more is still fetched for this long, so that a reloaded page does not travel to
     /// the publisher and back.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]

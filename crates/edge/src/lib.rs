@@ -93,6 +93,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             name: format!("{:08x}-{nth}", u32::from_be_bytes(replica)),
             limits: config.limits(),
             handshake_timeout: config.handshake_timeout,
+            flush_window: config.flush_window,
             drain_timeout: config.drain_timeout,
             log: Arc::clone(&log),
             appended,

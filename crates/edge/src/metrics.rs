@@ -150,6 +150,8 @@ pub struct ShardMetrics {
     pub writes: Tally,
     /// Messages that sessions wanted and did not get.
     pub drops: Tallies<DropCause>,
+    /// Messages that a newer one of their topic replaced.
+    pub conflated: Tally,
     /// Requests for a WebSocket that got none.
     pub refusals: Tallies<Refusal>,
     /// WebSockets that ended, by the close code that the edge sent or answered.
@@ -215,6 +217,12 @@ impl Edge {
         let waiting = self.sum(|shard| &shard.outbox_bytes);
         page.gauge("outbox_bytes", "Bytes that wait for clients now", waiting)?;
         page.gauge("log_bytes", "Memory that the newest messages take", self.log.bytes() as u64)?;
+        let conflated = self.sum(|shard| &shard.conflated);
+        page.counter(
+            "conflated_messages",
+            "Messages replaced by a newer one before they were sent",
+            conflated,
+        )?;
         page.counters(
             "dropped_messages",
             "Messages that were wanted and not delivered, by where and why: on the link once for all clients, at the \

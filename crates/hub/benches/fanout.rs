@@ -10,41 +10,36 @@ use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use trestle_hub::{Hub, Limits, Protocol};
-use trestle_recorder::{Cursor, Log, RecordRules, Segment, SegmentBuilder, Stamper};
+use trestle_recorder::{Log, RecordRules, SegmentBuilder, Stamper};
 
 const N_SESSIONS: usize = 10_000;
 const BODY_BYTES: usize = 128;
 
 struct Feed {
-    log: Log,
-    cursor: Cursor,
+    log: Arc<Log>,
     stamper: Stamper,
 }
 
 impl Feed {
     fn new() -> Self {
-        let log = Log::new(1 << 20);
-        Self { cursor: log.cursor(), log, stamper: Stamper::new(1, RecordRules::everything()) }
+        Self { log: Arc::new(Log::new(1 << 20)), stamper: Stamper::new(1, RecordRules::everything()) }
     }
 
     /// A segment not seen before, so that its frames are made anew.
-    fn segment(&mut self, n_messages: usize) -> Arc<Segment> {
+    fn append(&mut self, n_messages: usize) {
         let mut batch = SegmentBuilder::default();
         for _ in 0..n_messages {
             batch.push([&b"jobs/42/progress"[..], &[b'x'; BODY_BYTES]], self.stamper.stamp(b"jobs/42", 1));
         }
         self.log.append(&mut batch);
-        let mut segments = Vec::new();
-        self.log.read(&mut self.cursor, &mut segments).expect("it reads at once");
-        segments.remove(0)
     }
 }
 
 /// A hub whose sessions all want everything and have nothing waiting.
-fn hub(protocol: Protocol, n_sessions: usize) -> Hub {
-    let mut hub = Hub::new("bench".to_owned(), Limits::default(), Instant::now());
+fn hub(protocol: Protocol, n_sessions: usize, feed: &Feed) -> Hub {
+    let mut hub = Hub::new("bench".to_owned(), Limits::default(), Arc::clone(&feed.log), Instant::now());
     for _ in 0..n_sessions {
-        hub.open(protocol, [&b"jobs/"[..]]);
+        hub.open(protocol, None, [&b"jobs/"[..]]);
     }
     visit_all(&mut hub);
     hub
@@ -65,10 +60,8 @@ fn visit_all(hub: &mut Hub) -> usize {
     bytes
 }
 
-fn deliver(hub: &mut Hub, segment: &Segment) {
-    let mut next = 0;
-    while next < segment.len() {
-        next = hub.route(segment, next);
+fn deliver(hub: &mut Hub, now: Instant) {
+    while hub.pull(now) {
         visit_all(hub);
     }
 }
@@ -78,12 +71,13 @@ fn fanout(c: &mut Criterion) {
     group.sample_size(20);
     for (name, protocol) in [("raw", Protocol::RustWebsocket), ("json", Protocol::Json)] {
         for n_messages in [1, 8, 64] {
-            let (mut hub, mut feed) = (hub(protocol, N_SESSIONS), Feed::new());
+            let mut feed = Feed::new();
+            let (mut hub, now) = (hub(protocol, N_SESSIONS, &feed), Instant::now());
             group.throughput(Throughput::Elements((N_SESSIONS * n_messages) as u64));
             group.bench_function(BenchmarkId::new(name, n_messages), |b| {
                 b.iter_batched(
-                    || feed.segment(n_messages),
-                    |segment| deliver(&mut hub, &segment),
+                    || feed.append(n_messages),
+                    |()| deliver(&mut hub, now),
                     criterion::BatchSize::PerIteration,
                 );
             });
@@ -106,10 +100,11 @@ fn main() {
     };
     let protocol = if words[at + 1] == "raw" { Protocol::RustWebsocket } else { Protocol::Json };
     let [n_messages, n_rounds] = [at + 2, at + 3].map(|at| words[at].parse().expect("a number"));
-    let (mut hub, mut feed) = (hub(protocol, 1_000), Feed::new());
+    let mut feed = Feed::new();
+    let (mut hub, now) = (hub(protocol, 1_000, &feed), Instant::now());
     for _ in 0..n_rounds {
-        let segment = feed.segment(n_messages);
-        deliver(&mut hub, &segment);
+        feed.append(n_messages);
+        deliver(&mut hub, now);
     }
     println!("{} deliveries", hub.counts().deliveries);
 }

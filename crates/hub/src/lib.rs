@@ -6,11 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod backlog;
+mod catch_up;
 pub mod encode;
 mod error_code;
 mod hub;
 mod limits;
-mod outbox;
+mod pace;
 mod protocol;
 mod session;
 mod trie;

@@ -1,19 +1,36 @@
 //! One client: its protocol's state, its subscriptions, what waits for it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::outbox::Outbox;
+use crate::backlog::{Backlog, Ended};
+use crate::encode::Policy;
+use crate::pace::Pace;
 use crate::protocol::Protocol;
 use crate::trie::EntryId;
-use crate::turn::Staged;
-use crate::ws::{CloseCode, Reader};
+use crate::ws::{CloseCode, Deflate, Reader};
 
 /// Something a client wants, keyed by its topic and whether only that very topic is meant.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) topic: Box<[u8]>,
     pub(crate) exact: bool,
+    pub(crate) policy: Policy,
+    /// In the trie.
     pub(crate) entry: EntryId,
+    /// `max_hz`, as the least time between two messages of a topic; zero without.
+    pub(crate) interval: Duration,
+    /// The first message of the log that it is for.
+    pub(crate) from: u64,
+}
+
+impl Subscription {
+    pub(crate) fn wants(&self, topic: &[u8]) -> bool {
+        if self.exact { *self.topic == *topic } else { topic.starts_with(&self.topic) }
+    }
+
+    fn key(&self) -> (&[u8], bool) {
+        (&self.topic, self.exact)
+    }
 }
 
 /// How far the connection has come towards its end.
@@ -23,7 +40,7 @@ pub(crate) enum Phase {
     Open,
     /// Our Close frame is queued or sent; the client's is awaited, for a while.
     Closing,
-    /// Nothing more is to be said; once the outbox is empty the connection goes.
+    /// Nothing more is to be said; once nothing waits the connection goes.
     Ending,
     /// The connection goes at once.
     Ended,
@@ -35,44 +52,126 @@ pub(crate) struct Session {
     pub(crate) phase: Phase,
     /// What our Close frame said, once there is one.
     pub(crate) close_code: Option<CloseCode>,
+    /// Whether messages may be compressed, and how.
+    pub(crate) deflate: Option<Deflate>,
     /// Commands in a row that were no JSON at all.
     pub(crate) unparsed: u8,
-    /// Whether it is on the list of those to be visited.
-    pub(crate) is_dirty: bool,
     /// Parts this session from an earlier one of the same number, for timers that were set for that one.
     pub(crate) generation: u32,
-    pub(crate) staged: Staged,
-    /// The message that was staged last, counted from 1: one that several subscriptions match arrives once.
-    pub(crate) last_staged: u64,
+    /// The message that concerned it last, counted from 1: one that several subscriptions match counts once.
+    pub(crate) last_seen: u64,
     /// When the client was last heard, within a tick.
     pub(crate) heard: Instant,
     /// In the order of their keys: a command may name thousands, and a search of each through all of them would keep
     /// the shard's other clients waiting.
     pub(crate) subscriptions: Vec<Subscription>,
-    pub(crate) outbox: Outbox,
+    pub(crate) backlog: Option<Box<Backlog>>,
+    /// Where a subscription has `max_hz`.
+    pub(crate) pace: Option<Box<Pace>>,
     pub(crate) reader: Reader,
 }
 
 impl Session {
-    pub(crate) fn new(protocol: Protocol, message_bytes_max: usize, generation: u32, now: Instant) -> Self {
+    pub(crate) fn new(
+        protocol: Protocol,
+        deflate: Option<Deflate>,
+        message_bytes_max: usize,
+        generation: u32,
+        now: Instant,
+    ) -> Self {
         Self {
             protocol,
             phase: Phase::Open,
             close_code: None,
+            deflate,
             unparsed: 0,
-            is_dirty: false,
             generation,
-            staged: Staged::default(),
-            last_staged: 0,
+            last_seen: 0,
             heard: now,
             subscriptions: Vec::new(),
-            outbox: Outbox::default(),
-            reader: Reader::new(message_bytes_max, false),
+            backlog: None,
+            pace: None,
+            reader: Reader::new(message_bytes_max, deflate.is_some()),
         }
     }
 
     /// Where it holds this subscription, or else where it belongs.
     pub(crate) fn find(&self, topic: &[u8], exact: bool) -> Result<usize, usize> {
-        self.subscriptions.binary_search_by(|held| (&*held.topic, held.exact).cmp(&(topic, exact)))
+        self.subscriptions.binary_search_by(|held| held.key().cmp(&(topic, exact)))
+    }
+
+    /// What a subscription asks for when the client is slow. Whoever cannot be told loses the oldest.
+    pub(crate) fn policy(&self, held: &Subscription) -> Policy {
+        if self.protocol == Protocol::RustWebsocket { Policy::DropOldest } else { held.policy }
+    }
+
+    /// Whether a subscription has this policy, one that ended included while messages for it wait.
+    pub(crate) fn has_policy(&self, policy: Policy) -> bool {
+        let ended = self.backlog.iter().flat_map(|backlog| &backlog.ended);
+        let ended = ended.flat_map(|ended| &ended.subscriptions);
+        self.subscriptions.iter().chain(ended).any(|held| self.policy(held) == policy)
+    }
+}
+
+/// The subscription that decides over a message: the longest that matches, an exact one before a prefix of the same length.
+pub(crate) fn deciding<'a>(
+    held: &'a [Subscription],
+    ended: &'a [Ended],
+    topic: &[u8],
+    seq: u64,
+) -> Option<&'a Subscription> {
+    let had = ended.iter().filter(|ended| ended.until > seq);
+    let had = had.flat_map(|ended| matching(&ended.subscriptions, topic));
+    let both = matching(held, topic).chain(had).filter(|held| held.from <= seq);
+    both.max_by_key(|held| (held.topic.len(), held.exact))
+}
+
+/// The subscriptions that match, the longest first, of a list in the order of its keys. Each step is a search, and there
+/// are about as many steps as prefixes of the topic that are held.
+pub(crate) fn matching<'a>(held: &'a [Subscription], topic: &[u8]) -> impl Iterator<Item = &'a Subscription> {
+    let mut rest = held;
+    let mut key = topic;
+    std::iter::from_fn(move || {
+        loop {
+            rest = &rest[..rest.partition_point(|held| *held.topic <= *key)];
+            let (last, before) = rest.split_last()?;
+            let common = last.topic.iter().zip(topic).take_while(|(a, b)| a == b).count();
+            // Whatever else matches is a prefix of what they have in common.
+            key = &topic[..common];
+            if common == last.topic.len() {
+                rest = before;
+                if last.wants(topic) {
+                    return Some(last);
+                }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn matching_agrees_with_a_look_at_each(keys in proptest::collection::btree_set(("[ab]{0,4}", any::<bool>()), 0..20),
+                                               topic in "[ab]{0,5}") {
+            let entry = crate::trie::Trie::default().insert(b"", false, 0).0;
+            let held: Vec<_> = keys.iter().map(|(held, exact)| Subscription {
+                topic: held.as_bytes().into(),
+                exact: *exact,
+                policy: Policy::Disconnect,
+                entry,
+                interval: Duration::ZERO,
+                from: 0,
+            }).collect();
+            let found: Vec<_> = matching(&held, topic.as_bytes()).map(Subscription::key).collect();
+            let mut expected: Vec<_> =
+                held.iter().filter(|held| held.wants(topic.as_bytes())).map(Subscription::key).collect();
+            expected.reverse();
+            prop_assert_eq!(found, expected);
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) limits: Limits,
     pub(crate) handshake_timeout: Duration,
+    /// Messages gather for so long before they are sent.
+    pub(crate) flush_window: Duration,
     /// How long clients may take to answer our goodbye, at most.
     pub(crate) drain_timeout: Duration,
     pub(crate) log: Arc<Log>,
@@ -75,12 +77,13 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         let (requests, openings) = mpsc::unbounded_channel();
         let (upstream, metrics) = (Arc::clone(&options.upstream), Arc::clone(&options.metrics));
         let door = Door::new(requests, upstream, metrics, options.limits.subscriptions_max);
-        let Options { handshake_timeout, drain_timeout, .. } = options;
+        let Options { handshake_timeout, drain_timeout, flush_window, .. } = options;
         let state = Rc::new(RefCell::new(State::new(options)));
 
         let mut tasks = JoinSet::new();
-        tasks.spawn_local(deliver(Rc::clone(&state), appended));
+        tasks.spawn_local(deliver(Rc::clone(&state), appended, flush_window));
         tasks.spawn_local(keep_time(Rc::clone(&state)));
+        tasks.spawn_local(keep_pace(Rc::clone(&state)));
         let opening = tasks.spawn_local(connection::open_all(Rc::clone(&state), openings, handshake_timeout));
         let accepting = tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout));
         tokio::select! {
@@ -99,9 +102,15 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
 
 /// Delivers what comes into the log. While it visits sockets more may come; then the next round has more for each
 /// socket, and the cost of a visit is shared: under load the batches grow by themselves.
-async fn deliver(state: Rc<RefCell<State>>, appended: Arc<Notify>) {
+///
+/// With a `flush_window` it lets messages gather first, so that the cost is shared at lower rates, too, and each comes later
+/// by as much.
+async fn deliver(state: Rc<RefCell<State>>, appended: Arc<Notify>, flush_window: Duration) {
     loop {
         appended.notified().await;
+        if !flush_window.is_zero() {
+            tokio::time::sleep(flush_window).await;
+        }
         while state.borrow_mut().deliver() {
             // Clients' bytes get their turn.
             tokio::task::yield_now().await;
@@ -115,6 +124,21 @@ async fn keep_time(state: Rc<RefCell<State>>) {
     loop {
         ticks.tick().await;
         state.borrow_mut().tick(Instant::now());
+    }
+}
+
+/// Lets go of what `max_hz` holds, when it is time.
+async fn keep_pace(state: Rc<RefCell<State>>) {
+    let release = state.borrow().release_at();
+    loop {
+        let Some(at) = release.at.get() else {
+            release.sooner.notified().await;
+            continue;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(at.into()) => state.borrow_mut().release(),
+            () = release.sooner.notified() => {}
+        }
     }
 }
 

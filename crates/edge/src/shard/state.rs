@@ -1,15 +1,19 @@
 //! What a shard owns: its hub, its cursor on the log, its clients' sockets.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use trestle_hub::encode::GoodbyeReason;
+use trestle_hub::ws::Deflate;
 use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Visit};
-use trestle_messages::Position;
-use trestle_recorder::{Cursor, Log, Segment};
 
 use super::Options;
 use crate::ingest::{InterestSender, Upstream};
@@ -27,9 +31,10 @@ pub(crate) struct State {
     /// By session number.
     sockets: Vec<Option<Socket>>,
     scratch: Box<[u8]>,
-    log: Arc<Log>,
-    cursor: Cursor,
-    segments: Vec<Arc<Segment>>,
+    /// Messages that this shard did not read in time, as far as it was said.
+    overrun_told: u64,
+    /// When `max_hz` lets go of something next, and the wake-up of whoever waits for that.
+    release_at: Rc<Release>,
     upstream: Arc<Upstream>,
     rules_version: u64,
     interest: InterestSender,
@@ -37,7 +42,15 @@ pub(crate) struct State {
     ticks: u32,
 }
 
-/// A client's socket after the upgrade.
+/// The next time at which the hub is to be asked for what `max_hz` held.
+#[derive(Debug, Default)]
+pub(super) struct Release {
+    pub(super) at: Cell<Option<Instant>>,
+    /// It is earlier than it was.
+    pub(super) sooner: Notify,
+}
+
+/// A client's socket after the upgrade. It fits a line of memory, because each visit of ten thousand brings one in.
 struct Socket {
     stream: TcpStream,
     protocol: Protocol,
@@ -49,16 +62,13 @@ struct Socket {
 
 impl State {
     pub(super) fn new(options: Options) -> Self {
-        let cursor = options.log.cursor();
-        let mut hub = Hub::new(options.name, options.limits, Instant::now());
-        hub.set_position(cursor.position());
+        let hub = Hub::new(options.name, options.limits, options.log, Instant::now());
         Self {
             hub,
             sockets: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
-            log: options.log,
-            cursor,
-            segments: Vec::new(),
+            overrun_told: 0,
+            release_at: Rc::default(),
             upstream: options.upstream,
             rules_version: 0,
             interest: options.interest,
@@ -69,35 +79,32 @@ impl State {
 
     /// Delivers everything in the log that was not yet; false if there was nothing.
     pub(super) fn deliver(&mut self) -> bool {
-        let mut segments = std::mem::take(&mut self.segments);
-        let overrun = self.log.read(&mut self.cursor, &mut segments);
-        if let Err(overrun) = overrun {
-            self.tell_overrun(overrun.messages, &segments);
+        let mut any = false;
+        while self.hub.pull(Instant::now()) {
+            any = true;
+            self.flush();
         }
-        for segment in &segments {
-            let mut next = self.hub.route(segment, 0);
-            while next < segment.len() {
-                self.flush();
-                next = self.hub.route(segment, next);
-            }
+        let overrun = self.hub.counts().overrun;
+        if overrun > self.overrun_told {
+            let messages = overrun - self.overrun_told;
+            tracing::warn!(
+                messages,
+                "this shard fell behind the log; its clients are told what they may have lost"
+            );
+            self.metrics.drops.of(DropCause::ShardOverrun).set(overrun);
+            self.overrun_told = overrun;
         }
-        self.hub.set_position(self.cursor.position());
-        self.flush();
-        let delivered = !segments.is_empty();
-        segments.clear();
-        self.segments = segments;
-        delivered
+        any
     }
 
-    fn tell_overrun(&mut self, messages: u64, rest: &[Arc<Segment>]) {
-        tracing::warn!(
-            messages,
-            "this shard fell behind the log; its clients are told what they may have lost"
-        );
-        self.metrics.drops.of(DropCause::ShardOverrun).add(messages);
-        let first = rest.iter().flat_map(|segment| segment.messages()).find_map(|message| message.position());
-        let until = first.map(|first| Position { offset: first.offset - 1, ..first });
-        self.hub.overrun(messages, until.or(self.cursor.position()));
+    /// Sends what `max_hz` held until now.
+    pub(super) fn release(&mut self) {
+        self.hub.release(Instant::now());
+        self.flush();
+    }
+
+    pub(super) fn release_at(&self) -> Rc<Release> {
+        Rc::clone(&self.release_at)
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
@@ -119,12 +126,17 @@ impl State {
     }
 
     /// A session whose handshake is accepted; its socket follows by [`attach`](Self::attach).
-    pub(super) fn open(&mut self, protocol: Protocol, topics: &[Vec<u8>]) -> SessionId {
+    pub(super) fn open(
+        &mut self,
+        protocol: Protocol,
+        deflate: Option<Deflate>,
+        topics: &[Vec<u8>],
+    ) -> SessionId {
         // A client that comes before the first tick is told what is recorded, too.
         self.follow_rules();
         // What is in the log already came before this client.
         self.deliver();
-        let id = self.hub.open(protocol, topics.iter().map(Vec::as_slice));
+        let id = self.hub.open(protocol, deflate, topics.iter().map(Vec::as_slice));
         self.flush();
         id
     }
@@ -149,6 +161,13 @@ impl State {
         if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
             self.metrics.connections.of(socket.protocol).sub(1);
             self.metrics.closed.of(code).add(1);
+        }
+        // After a storm the memory goes back, by and by.
+        while self.sockets.last().is_some_and(Option::is_none) {
+            self.sockets.pop();
+        }
+        if self.sockets.len() < self.sockets.capacity() / 4 {
+            self.sockets.shrink_to(self.sockets.capacity() / 2);
         }
         self.flush();
     }
@@ -223,12 +242,22 @@ impl State {
                 InterestChange::Unwanted(prefix) => self.interest.remove(&prefix),
             }
         }
-        let Counts { deliveries, received, bytes_out, dropped_slow, .. } = self.hub.counts();
+        self.arm_release();
+        let Counts { deliveries, received, bytes_out, dropped_slow, conflated, .. } = self.hub.counts();
         self.metrics.received_messages.set(received);
         self.metrics.deliveries.set(deliveries);
         self.metrics.sent_bytes.set(bytes_out);
         self.metrics.drops.of(DropCause::SlowConsumer).set(dropped_slow);
+        self.metrics.conflated.set(conflated);
         self.metrics.subscriptions.set(self.hub.n_subscriptions() as u64);
+    }
+
+    fn arm_release(&self) {
+        let (at, next) = (self.release_at.at.get(), self.hub.next_release());
+        self.release_at.at.set(next);
+        if next.is_some_and(|next| at.is_none_or(|at| next < at)) {
+            self.release_at.sooner.notify_one();
+        }
     }
 
     fn visit(&mut self, id: SessionId) {
@@ -240,13 +269,26 @@ impl State {
         };
         let Socket { stream, is_blocked, waker, .. } = socket;
         let was_blocked = *is_blocked;
+        let mut would_block = false;
+        // Past tokio, which would look up what it knows of the socket: for a socket that takes everything, and nearly all
+        // do, that is memory not needed.
         let visit = hub.visit(id, |slices: &[IoSlice<'_>]| {
             metrics.writes.add(1);
-            stream.try_write_vectored(slices)
+            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = match slices {
+                [one] => SockRef::from(&*stream).send(one),
+                many => SockRef::from(&*stream).send_vectored(many),
+            };
+            would_block |= !matches!(written, Ok(n) if n == wanted);
+            written
         });
-        *is_blocked = visit == Visit::Blocked;
-        // The task must wait for other readiness than before, or end.
-        let is_news = visit == Visit::Ended || *is_blocked && !was_blocked;
+        if would_block {
+            // It takes no more: tokio is told, and waits for the kernel to say that it does again.
+            let _ = stream.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
+        *is_blocked = matches!(visit, Visit::Blocked | Visit::Again);
+        // The task must wait for other readiness than before, write more, or end.
+        let is_news = matches!(visit, Visit::Ended | Visit::Again) || *is_blocked && !was_blocked;
         if is_news && let Some(waker) = waker {
             waker.wake_by_ref();
         }

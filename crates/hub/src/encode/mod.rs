@@ -22,6 +22,8 @@ mod tests;
 use bytes::Bytes;
 use trestle_recorder::{Message, Slot};
 
+use crate::ws::{DeflateWindow, Deflater, Opcode, server_frame};
+
 pub use body::{Body, JSON_DEPTH_MAX, is_json};
 pub use command::{
     Command, CommandError, CommandKind, HZ_MAX, HZ_MIN, ID_MAX, Policy, Since, Subscribe, Unsubscribe, parse,
@@ -42,12 +44,16 @@ pub enum Format {
 }
 
 impl Format {
-    /// Where a message keeps its frame in this format.
+    /// Both, by their number.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Json];
+
+    /// Where a message keeps it.
     const fn slot(self) -> Slot {
-        match self {
-            Self::Raw => Slot::new(0),
-            Self::Json => Slot::new(1),
-        }
+        Slot::new(self as u8)
+    }
+
+    const fn deflated_slot(self, window: DeflateWindow) -> Slot {
+        Slot::new(Self::ALL.len() as u8 * (1 + window as u8) + self as u8)
     }
 }
 
@@ -64,7 +70,44 @@ pub fn frame<'a>(message: &Message<'a>, format: Format) -> &'a Bytes {
             let body_bytes = message.body().map(<[u8]>::len).sum::<usize>();
             let mut json = Vec::with_capacity(ENVELOPE_BYTES + body_bytes + body_bytes / 2);
             event(message, false, &mut json);
-            crate::ws::server_frame(crate::ws::Opcode::Text, &json)
+            server_frame(Opcode::Text, &json)
         }
     })
+}
+
+/// Bodies below this are sent as they are: their header and name weigh more than what compression saves (RFC 7692).
+pub const DEFLATE_BYTES_MIN: usize = 256;
+
+/// The message as [`frame`] has it, compressed; as it is where that is no shorter. Shared as that is.
+pub fn deflated<'a>(
+    message: &Message<'a>,
+    format: Format,
+    window: DeflateWindow,
+    deflater: &mut Deflater,
+) -> &'a Bytes {
+    message.encoded(format.deflated_slot(window), || {
+        let plain = frame(message, format);
+        let (opcode, payload) = payload_of(plain);
+        deflater.frame(opcode, payload, window).unwrap_or_else(|| plain.clone())
+    })
+}
+
+/// What [`deflated`] has made, if it was asked for before.
+pub fn deflated_already<'a>(
+    message: &Message<'a>,
+    format: Format,
+    window: DeflateWindow,
+) -> Option<&'a Bytes> {
+    message.encoded_already(format.deflated_slot(window))
+}
+
+/// What is in a server's data frame.
+fn payload_of(frame: &[u8]) -> (Opcode, &[u8]) {
+    let opcode = if frame[0] & 0x0f == Opcode::Text.value() { Opcode::Text } else { Opcode::Binary };
+    let header_bytes = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    (opcode, &frame[header_bytes..])
 }

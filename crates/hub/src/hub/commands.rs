@@ -1,14 +1,15 @@
 //! What a client says, and what that does.
 
+use super::sessions::Terms;
 use super::{Hub, SessionId};
 use crate::ErrorCode;
 use crate::encode::{
-    self, CaughtUp, Command, CommandError, CommandKind, Outcome, Policy, Recorded, Recovery, Reply,
-    ServerMessage, Since, Subscribe, Subscribed, Unrecovered, Unsubscribe, Unsubscribed,
+    self, CaughtUp, Command, CommandError, CommandKind, Outcome, Recorded, Recovery, Reply, ServerMessage,
+    Since, Subscribe, Subscribed, Unrecovered, Unsubscribe, Unsubscribed,
 };
 use crate::protocol::Protocol;
 use crate::session::Phase;
-use crate::ws::{CloseCode, Incoming, Opcode, ReadError, Reader, close_echo, server_frame};
+use crate::ws::{CloseCode, Incoming, Inflater, Opcode, ReadError, Reader, close_echo, server_frame};
 
 /// So many messages in a row that are no JSON at all, and the client speaks another protocol: closed with 4500.
 const UNPARSED_MAX: u8 = 3;
@@ -27,7 +28,12 @@ impl Hub {
         let mut input = bytes;
         loop {
             match reader.next(&mut input) {
-                Ok(Some(incoming)) => self.hear(id, incoming),
+                Ok(Some(incoming)) => {
+                    if let Err(error) = self.hear(id, incoming) {
+                        self.cut_off(id, error);
+                        break;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     self.cut_off(id, error);
@@ -50,11 +56,27 @@ impl Hub {
         }
     }
 
-    fn hear(&mut self, id: SessionId, incoming: Incoming<'_>) {
+    fn hear(&mut self, id: SessionId, incoming: Incoming<'_>) -> Result<(), ReadError> {
+        let is_open = self.sessions[id as usize].phase == Phase::Open;
+        if let Incoming::Compressed { text, payload } = incoming {
+            if !is_open {
+                return Ok(());
+            }
+            // Lent out, as the reader is.
+            let max = self.limits.message_bytes_max;
+            let mut inflater = self.inflater.take().unwrap_or_else(|| Box::new(Inflater::new(max)));
+            let heard = inflater.inflate(text, payload).map(|incoming| self.hear_whole(id, incoming));
+            self.inflater = Some(inflater);
+            return heard;
+        }
+        self.hear_whole(id, incoming);
+        Ok(())
+    }
+
+    fn hear_whole(&mut self, id: SessionId, incoming: Incoming<'_>) {
         let session = &mut self.sessions[id as usize];
         let is_open = session.phase == Phase::Open;
-        let is_data =
-            matches!(incoming, Incoming::Text(_) | Incoming::Binary(_) | Incoming::Compressed { .. });
+        let is_data = matches!(incoming, Incoming::Text(_) | Incoming::Binary(_));
         self.counts.received += u64::from(is_data);
         match incoming {
             Incoming::Close { code, .. } => {
@@ -77,6 +99,7 @@ impl Hub {
                 }
                 Err(error) => self.refuse(id, &error),
             },
+            // What was compressed is text or binary by now.
             Incoming::Binary(_) | Incoming::Compressed { .. } => {
                 let reason = "commands are text frames".to_owned();
                 self.refuse(
@@ -121,10 +144,6 @@ impl Hub {
         command: u64,
         wanted: &Subscribe,
     ) -> Result<(), (ErrorCode, String)> {
-        if wanted.policy != Policy::Disconnect || wanted.interval_min.is_some() {
-            let reason = "only the policy `disconnect` without `max_hz` is available in this release";
-            return Err((ErrorCode::Unavailable, reason.to_owned()));
-        }
         let session = &self.sessions[id as usize];
         let is_new = |topic: &&Vec<u8>| session.find(topic, wanted.exact).is_err();
         let mut new: Vec<_> = wanted.topics.iter().filter(is_new).collect();
@@ -137,9 +156,11 @@ impl Hub {
                 format!("a connection holds at most {max} subscriptions"),
             ));
         }
+        let interval = wanted.interval_min.unwrap_or_default();
         for topic in &wanted.topics {
-            self.subscribe(id, topic, wanted.exact);
+            self.subscribe(id, topic, wanted.exact, Terms { policy: wanted.policy, interval });
         }
+        self.follow_subscriptions(id);
         let topics = wanted.topics.iter().map(Vec::as_slice).collect();
         let recorded = self.recorded(wanted);
         let subscribed = Subscribed {
@@ -158,13 +179,7 @@ impl Hub {
     }
 
     fn obey_unsubscribe(&mut self, id: SessionId, command: u64, unwanted: &Unsubscribe) {
-        for topic in &unwanted.topics {
-            let session = &mut self.sessions[id as usize];
-            if let Ok(held) = session.find(topic, unwanted.exact) {
-                let subscription = session.subscriptions.remove(held);
-                self.drop_subscription(subscription);
-            }
-        }
+        self.unsubscribe(id, &unwanted.topics, unwanted.exact);
         let topics = unwanted.topics.iter().map(Vec::as_slice).collect();
         let outcome = Outcome::Unsubscribed(Unsubscribed { topics });
         self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));

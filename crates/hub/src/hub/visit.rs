@@ -3,18 +3,15 @@
 use std::io::{self, ErrorKind, IoSlice};
 
 use smallvec::SmallVec;
+use trestle_messages::Position;
 
 use super::{Hub, SessionId};
-use crate::outbox::Kind;
-use crate::protocol::Protocol;
+use crate::backlog::Backlog;
 use crate::session::Phase;
-use crate::ws::CloseCode;
+use crate::turn::{FrameId, List, Pieces};
 
 /// Slices in one `writev(2)`. The kernel takes 1,024; beyond some dozens nothing is gained.
-const SLICES_MAX: usize = 128;
-
-/// The slices of one write; on the stack for the usual few.
-type Slices<'a> = SmallVec<[IoSlice<'a>; 16]>;
+pub(super) const SLICES_MAX: usize = 128;
 
 /// How a visit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,32 +20,32 @@ pub enum Visit {
     Drained,
     /// The socket takes no more: visit again when it is writable.
     Blocked,
+    /// More waits, and others have their turn first: visit again soon.
+    Again,
     /// The connection is to be dropped now.
     Ended,
 }
 
 impl Hub {
     /// Writes what waits for `id` by `write`, which is `writev(2)`: it takes slices and says how many bytes went out, or
-    /// `WouldBlock`. What does not go out now waits in the client's outbox, within its bound.
+    /// `WouldBlock`. A write that took less than it was given blocks, too. What does not go out now waits, in the log or in
+    /// the client's backlog, within its bound.
     pub fn visit(
         &mut self,
         id: SessionId,
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Visit {
-        if self.sessions[id as usize].phase == Phase::Ended {
-            return Visit::Ended;
-        }
-        let went = self
-            .write_outbox(id, &mut write)
-            .and_then(|drained| if drained { self.write_staged(id, &mut write) } else { Ok(false) });
-        match went {
-            Ok(true) if self.is_ended(id) => Visit::Ended,
-            Ok(true) => Visit::Drained,
-            Ok(false) => {
-                self.keep_staged(id);
-                self.bound_outbox(id);
-                Visit::Blocked
+        let went = if self.places[id as usize].is_behind() {
+            if self.sessions[id as usize].phase == Phase::Ended {
+                return Visit::Ended;
             }
+            self.feed(id, &mut write)
+        } else {
+            self.visit_staged(id, &mut write)
+        };
+        match went {
+            Ok(_) if self.is_ended(id) => Visit::Ended,
+            Ok(visit) => visit,
             Err(_) => {
                 self.cut(id);
                 Visit::Ended
@@ -56,103 +53,119 @@ impl Hub {
         }
     }
 
-    /// Whether all went out.
-    fn write_outbox(
+    /// The common visit: a session that keeps up gets what this turn has for it.
+    fn visit_staged(
         &mut self,
         id: SessionId,
         write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<bool> {
-        let outbox = &mut self.sessions[id as usize].outbox;
-        while !outbox.is_empty() {
-            let slices: Slices<'_> = outbox.slices(SLICES_MAX).collect();
-            let written = blocking(write(&slices))?;
-            drop(slices);
-            let Some(n) = written else { return Ok(false) };
-            self.counts.bytes_out += n as u64;
-            self.counts.deliveries += outbox.wrote(n);
+    ) -> io::Result<Visit> {
+        let Self { places, turn, counts, .. } = self;
+        let list = places[id as usize].list;
+        if turn.is_empty(list) {
+            return Ok(Visit::Drained);
         }
-        Ok(true)
+        let (written, wanted) = match turn.pieces(list) {
+            Pieces::One(bytes) => (write_all(&[IoSlice::new(bytes)], write)?, bytes.len()),
+            Pieces::Each(frames) => {
+                let slices: SmallVec<[IoSlice<'_>; 64]> =
+                    frames.iter().map(|frame| IoSlice::new(turn.bytes(*frame))).collect();
+                (write_all(&slices, write)?, slices.iter().map(|slice| slice.len()).sum())
+            }
+        };
+        counts.bytes_out += written as u64;
+        if written == wanted {
+            counts.deliveries += turn.len(list);
+            self.unstage(id);
+            return Ok(Visit::Drained);
+        }
+        self.fall_behind(id, written);
+        self.backlog(id).is_blocked = true;
+        self.bound(id);
+        Ok(Visit::Blocked)
     }
 
-    /// Whether all went out; what did not is in the outbox or still staged.
-    fn write_staged(
-        &mut self,
-        id: SessionId,
-        write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<bool> {
-        let Self { sessions, turn, counts, .. } = self;
-        let session = &mut sessions[id as usize];
-        let staged = std::mem::take(&mut session.staged);
-        let mut frames = turn.frames(staged);
-        let mut done = 0;
-        loop {
-            let slices: Slices<'_> =
-                frames.by_ref().take(SLICES_MAX).map(|frame| IoSlice::new(frame)).collect();
-            if slices.is_empty() {
-                return Ok(true);
-            }
-            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-            let written = blocking(write(&slices))?.unwrap_or(0);
-            counts.bytes_out += written as u64;
-            if written < wanted {
-                let mut skip = written;
-                for frame in turn.frames(staged).skip(done) {
-                    if skip >= frame.len() {
-                        skip -= frame.len();
-                        counts.deliveries += 1;
-                    } else {
-                        session.outbox.push_partial(frame.clone(), Kind::Event, std::mem::take(&mut skip));
-                    }
-                }
-                drop(slices);
+    /// From here on the session is fed from the log: what is staged for it, of which `written` bytes went out, becomes its
+    /// backlog. Nothing changes for one that has a backlog.
+    pub(super) fn fall_behind(&mut self, id: SessionId, written: usize) {
+        if self.sessions[id as usize].backlog.is_some() {
+            return;
+        }
+        let bound_bytes = self.limits.outbox_bytes_max;
+        let mut backlog = Box::new(Backlog::new(self.routed, self.position, bound_bytes));
+        let list = self.unstage(id);
+        if !self.turn.is_empty(list) {
+            self.keep_unwritten(id, list, written, &mut backlog);
+        }
+        self.sessions[id as usize].backlog = Some(backlog);
+        self.review(id);
+    }
+
+    fn keep_unwritten(&mut self, id: SessionId, list: List, mut written: usize, backlog: &mut Backlog) {
+        let frames = self.turn.frames(list);
+        let is_recorded = |frame: &FrameId| self.turn.message(*frame).position().is_some();
+        let mut rest = frames.iter();
+        while let Some(frame) = rest.as_slice().first().filter(|_| written > 0) {
+            let bytes = self.turn.bytes(*frame);
+            if written < bytes.len() {
+                backlog.begun = Some((bytes.clone(), written, true));
+                backlog.position = self.turn.message(*frame).position().or(backlog.position);
+                rest.next();
                 break;
             }
-            done += slices.len();
-            counts.deliveries += slices.len() as u64;
+            written -= bytes.len();
+            self.counts.deliveries += 1;
+            rest.next();
         }
-        drop(frames);
-        // Once more through the outbox: only `WouldBlock` arms the readiness that the next visit waits for.
-        self.write_outbox(id, write)
-    }
-
-    /// What is still staged moves to the outbox: the turn ends, or something comes behind it.
-    pub(super) fn keep_staged(&mut self, id: SessionId) {
-        let Self { sessions, turn, .. } = self;
-        let session = &mut sessions[id as usize];
-        let staged = std::mem::take(&mut session.staged);
-        if staged.is_empty() {
-            return;
+        let first = rest.as_slice().iter().find(|frame| is_recorded(frame));
+        if let Some(message) = first.map(|frame| self.turn.message(*frame)) {
+            backlog.next = message.seq();
+            // Whatever came before it and matches was sent.
+            backlog.position = message.position().map(|at| Position { offset: at.offset - 1, ..at });
         }
-        turn.frames(staged).for_each(|frame| session.outbox.push(frame.clone(), Kind::Event));
-    }
-
-    /// Holds a slow client to its bound.
-    fn bound_outbox(&mut self, id: SessionId) {
-        let bytes_max = self.limits.outbox_bytes_max;
-        let session = &mut self.sessions[id as usize];
-        if session.outbox.lag_bytes() <= bytes_max || session.phase != Phase::Open {
-            return;
+        if backlog.begun.is_none() {
+            backlog.front_bytes = rest.as_slice().first().map_or(0, |frame| self.turn.bytes(*frame).len());
         }
-        if session.protocol == Protocol::RustWebsocket {
-            // It cannot be told; whole messages go, the newest stay.
-            self.counts.dropped_slow += session.outbox.drop_oldest_events(bytes_max);
-        }
-        if session.outbox.lag_bytes() > bytes_max {
-            // Replies and heartbeats go with the messages: behind a gap, a position would tell of what never came.
-            session.outbox.drop_all();
-            self.counts.closed_slow += 1;
-            self.begin_close(id, CloseCode::SlowConsumer);
+        for frame in rest {
+            let bytes = self.turn.bytes(*frame);
+            if is_recorded(frame) {
+                backlog.lag_bytes += bytes.len();
+                backlog.lag_events += 1;
+            } else {
+                backlog.push(self.waiting_event(id, &self.turn.message(*frame), bytes.clone()));
+            }
         }
     }
 }
 
-/// `None` where the socket would block.
-fn blocking(result: io::Result<usize>) -> io::Result<Option<usize>> {
-    match result {
-        Ok(0) => Err(ErrorKind::WriteZero.into()),
-        Ok(n) => Ok(Some(n)),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Some(0)),
-        Err(error) => Err(error),
+/// Writes until all went out or the socket takes no more; returns how much did.
+fn write_all(
+    slices: &[IoSlice<'_>],
+    write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut total = 0;
+    for chunk in slices.chunks(SLICES_MAX) {
+        let wanted: usize = chunk.iter().map(|slice| slice.len()).sum();
+        let written = write_once(chunk, write)?;
+        total += written;
+        if written < wanted {
+            break;
+        }
+    }
+    Ok(total)
+}
+
+/// One write, again if a signal interrupted it; 0 where the socket would block.
+pub(super) fn write_once(
+    slices: &[IoSlice<'_>],
+    write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        return match write(slices) {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            Ok(n) => Ok(n),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
     }
 }

@@ -67,8 +67,8 @@ fn what_does_not_exist_is_named() {
            a says {"subscribe":{"topics":["x"]}}
            a says {"id":4,"publish":{"topic":"x","text":"hi"}}
            a says {"id":5,"authenticate":{"token":"t"}}
-           a says {"id":6,"subscribe":{"topics":["x"],"policy":"conflate"}}
-           a says {"id":7,"subscribe":{"topics":["x"],"max_hz":1}}
+           a says {"id":6,"subscribe":{"topics":["x"],"policy":"explode"}}
+           a says {"id":7,"subscribe":{"topics":["x"],"max_hz":0}}
            publish x nobody"#,
         "a: welcome 25000 @0
          a: error 1 unknown_command
@@ -77,8 +77,8 @@ fn what_does_not_exist_is_named() {
          a: error bad_request
          a: error 4 forbidden
          a: error 5 unavailable
-         a: error 6 unavailable
-         a: error 7 unavailable",
+         a: error 6 bad_request
+         a: error 7 bad_request",
     );
 }
 

@@ -29,6 +29,27 @@ fn a_heartbeat_says_how_far_everything_was_sent() {
 }
 
 #[test]
+fn a_heartbeat_says_no_more_than_what_a_slow_client_has() {
+    // It has the first message, half of the second and nothing of the third; the heartbeat comes before that.
+    check(
+        "a opens json x
+         publish x one
+         a stalls 60
+         publish x two
+         publish x three
+         wait 13s
+         a reads
+         publish x four",
+        "a: welcome 25000 @0
+         a: event x @1 one
+         a: event x @2 two
+         a: heartbeat @2
+         a: event x @3 three
+         a: event x @4 four",
+    );
+}
+
+#[test]
 fn whoever_talks_is_not_pinged() {
     check(
         "a opens raw x

@@ -1,10 +1,11 @@
 //! A hub, the log that feeds it, and its clients: what the edge's shard does, without a socket or a clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trestle_messages::Position;
-use trestle_recorder::{Cursor, Log, RecordRules, SegmentBuilder, Stamper};
+use trestle_recorder::{Log, RecordRules, SegmentBuilder, Stamper};
 
 use super::client::{Client, Seen};
 use crate::encode::GoodbyeReason;
@@ -19,8 +20,7 @@ pub(super) const EPOCH: u64 = 7;
 pub(super) struct World {
     pub(super) hub: Hub,
     pub(super) now: Instant,
-    log: Log,
-    cursor: Cursor,
+    pub(super) log: Arc<Log>,
     stamper: Stamper,
     /// In the order they came; those who left stay, for what they saw.
     pub(super) clients: Vec<Client>,
@@ -33,18 +33,20 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(limits: Limits, rules: RecordRules) -> Self {
+        Self::with_log(64 << 20, limits, rules)
+    }
+
+    /// With a log that keeps so many bytes.
+    pub(super) fn with_log(bytes_max: usize, limits: Limits, rules: RecordRules) -> Self {
         let now = Instant::now();
-        let mut hub = Hub::new("test".to_owned(), limits, now);
-        hub.set_rules(rules.clone());
-        let log = Log::new(64 << 20);
+        let log = Arc::new(Log::new(bytes_max));
         log.advance(Position { epoch: EPOCH, offset: 0 });
-        let cursor = log.cursor();
-        hub.set_position(cursor.position());
+        let mut hub = Hub::new("test".to_owned(), limits, Arc::clone(&log), now);
+        hub.set_rules(rules.clone());
         Self {
             hub,
             now,
             log,
-            cursor,
             stamper: Stamper::new(EPOCH, rules),
             clients: Vec::new(),
             by_session: BTreeMap::new(),
@@ -59,7 +61,7 @@ impl World {
         protocol: Protocol,
         topics: impl IntoIterator<Item = &'a [u8]>,
     ) -> usize {
-        let session = self.hub.open(protocol, topics);
+        let session = self.hub.open(protocol, None, topics);
         let client = self.clients.len();
         self.clients.push(Client::new(protocol, session));
         assert_eq!(self.by_session.insert(session, client), None, "a number in use");
@@ -94,12 +96,7 @@ impl World {
 
     /// Routes what the log has, without a visit.
     pub(super) fn route(&mut self) {
-        let mut segments = Vec::new();
-        self.log.read(&mut self.cursor, &mut segments).expect("the log is large enough");
-        for segment in &segments {
-            assert_eq!(self.hub.route(segment, 0), segment.len(), "a turn is large enough");
-        }
-        self.hub.set_position(self.cursor.position());
+        while self.hub.pull(self.now) {}
     }
 
     /// One message from its publisher to the sockets.
@@ -128,7 +125,7 @@ impl World {
 
     /// `messages` fall off the log, and `offset` is where it goes on.
     pub(super) fn overrun(&mut self, messages: u64, offset: u64) {
-        self.hub.overrun(messages, Some(Position { epoch: EPOCH, offset }));
+        self.hub.tell_overrun(messages, Some(Position { epoch: EPOCH, offset }));
         self.flush();
     }
 
@@ -159,7 +156,10 @@ impl World {
     fn visit(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let session = client.session.expect("only who is here is visited");
-        let visit = self.hub.visit(session, |slices| client.socket.write(slices));
+        let mut visit = Visit::Again;
+        while visit == Visit::Again {
+            visit = self.hub.visit(session, |slices| client.socket.write(slices));
+        }
         client.is_blocked = visit == Visit::Blocked;
         let is_ended = self.hub.is_ended(session);
         assert_eq!(visit == Visit::Ended, is_ended, "a visit says so when it was the last");

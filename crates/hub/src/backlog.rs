@@ -1,0 +1,239 @@
+//! What a session that is behind has before it: a place in the log, and what the log does not keep.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use trestle_messages::Position;
+
+use crate::encode::{LostCause, Policy};
+use crate::session::Subscription;
+
+/// Exists while anything waits for a client: its socket took no more, or a reply is on its way. Messages that are recorded
+/// stay in the log, where [`next`](Self::next) points, so that a slow client costs no queue; what is not recorded, and what
+/// the hub itself says, waits here, each before the message of the log that it comes before.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    /// A frame of which the client has a part, how much, and whether it is a message.
+    pub(crate) begun: Option<(Bytes, usize, bool)>,
+    waiting: VecDeque<Waiting>,
+    event_bytes: usize,
+    reply_bytes: usize,
+    /// The log's message at which reading goes on: all before it were sent, passed over, or are in `lost`.
+    pub(crate) next: u64,
+    /// Every matching message up to here was sent or is declared lost.
+    pub(crate) position: Option<Position>,
+    /// Recorded messages that match from `next` on: their bytes in this session's format, and how many.
+    pub(crate) lag_bytes: usize,
+    pub(crate) lag_events: u64,
+    /// Bytes of the first of all that waits, where it is known: it is not held against the client, so that a message larger
+    /// than the bound reaches whoever reads.
+    pub(crate) front_bytes: usize,
+    /// The bound is looked at again when this much waits.
+    pub(crate) bound_bytes: usize,
+    /// Messages before this one whose policy is `drop_oldest` are not sent, and so many of them were not passed over yet.
+    pub(crate) shed_before: u64,
+    pub(crate) n_shed: u64,
+    /// Messages that were passed over and of which the client must hear before anything else.
+    pub(crate) lost: Loss,
+    /// Subscriptions that ended while messages for them waited.
+    pub(crate) ended: Vec<Ended>,
+    /// The last visit ended because the socket took no more.
+    pub(crate) is_blocked: bool,
+}
+
+/// Subscriptions that ended together, in the order of their keys, and the message of the log before which they did.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) until: u64,
+}
+
+/// A run of messages that the client does not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) count: u64,
+    /// The count is a bound, not a number.
+    pub(crate) at_most: bool,
+    pub(crate) from: Option<Position>,
+    pub(crate) until: Option<Position>,
+    pub(crate) cause: LostCause,
+}
+
+impl Default for Loss {
+    fn default() -> Self {
+        Self { count: 0, at_most: false, from: None, until: None, cause: LostCause::SlowConsumer }
+    }
+}
+
+impl Loss {
+    /// One message more, behind `from` if it is the first.
+    pub(crate) fn add(&mut self, from: Option<Position>, at: Option<Position>) {
+        if self.count == 0 {
+            (self.from, self.until) = (from, from);
+        }
+        self.count += 1;
+        self.until = at.or(self.until);
+    }
+}
+
+/// Something that is not in the log.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// It goes out before this message of the log.
+    pub(crate) before: u64,
+    pub(crate) frame: Bytes,
+    pub(crate) what: What,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A message that is not recorded, or one that `max_hz` held back.
+    Event {
+        policy: Policy,
+        /// Where a newer one of the same topic replaces it.
+        topic: Option<Box<[u8]>>,
+        seq: u64,
+        position: Option<Position>,
+    },
+    /// What answers or informs this one client.
+    Reply,
+}
+
+impl What {
+    pub(crate) fn is_event(&self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
+}
+
+impl Backlog {
+    /// Nothing waits; the log is read from `next` on, and the client is at `position`.
+    pub(crate) fn new(next: u64, position: Option<Position>, bound_bytes: usize) -> Self {
+        Self {
+            begun: None,
+            waiting: VecDeque::new(),
+            event_bytes: 0,
+            reply_bytes: 0,
+            next,
+            position,
+            lag_bytes: 0,
+            lag_events: 0,
+            front_bytes: 0,
+            bound_bytes,
+            shed_before: 0,
+            n_shed: 0,
+            lost: Loss::default(),
+            ended: Vec::new(),
+            is_blocked: false,
+        }
+    }
+
+    /// Queues behind everything that waits to go out before message `waiting.before`, and that is the order it must keep.
+    pub(crate) fn push(&mut self, waiting: Waiting) {
+        *self.bytes_of(&waiting) += waiting.frame.len();
+        let at = self.waiting.iter().rposition(|other| other.before <= waiting.before).map_or(0, |at| at + 1);
+        self.waiting.insert(at, waiting);
+    }
+
+    /// Takes the first that waits to go out before message `before`.
+    pub(crate) fn pop_before(&mut self, before: u64) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front_if(|waiting| waiting.before <= before)?;
+        *self.bytes_of(&waiting) -= waiting.frame.len();
+        Some(waiting)
+    }
+
+    /// Gives back what was taken last.
+    pub(crate) fn unpop(&mut self, waiting: Waiting) {
+        *self.bytes_of(&waiting) += waiting.frame.len();
+        self.waiting.push_front(waiting);
+    }
+
+    fn bytes_of(&mut self, waiting: &Waiting) -> &mut usize {
+        if waiting.what.is_event() { &mut self.event_bytes } else { &mut self.reply_bytes }
+    }
+
+    /// Keeps what `keep` says.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Waiting) -> bool) {
+        let (mut event_bytes, mut reply_bytes) = (0, 0);
+        self.waiting.retain(|waiting| {
+            let keeps = keep(waiting);
+            let bytes = if waiting.what.is_event() { &mut event_bytes } else { &mut reply_bytes };
+            *bytes += if keeps { waiting.frame.len() } else { 0 };
+            keeps
+        });
+        (self.event_bytes, self.reply_bytes) = (event_bytes, reply_bytes);
+    }
+
+    pub(crate) fn waiting(&self) -> impl DoubleEndedIterator<Item = &Waiting> {
+        self.waiting.iter()
+    }
+
+    /// Nothing waits outside the log.
+    pub(crate) fn has_no_queue(&self) -> bool {
+        self.begun.is_none() && self.waiting.is_empty()
+    }
+
+    /// Nothing waits at all, in the log or outside.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.has_no_queue() && self.lag_events == 0
+    }
+
+    /// Bytes of replies that wait.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        self.reply_bytes
+    }
+
+    /// All that waits, in the log and outside.
+    pub(crate) fn bytes(&self) -> usize {
+        let begun = self.begun.as_ref().map_or(0, |(frame, written, _)| frame.len() - written);
+        begun + self.lag_bytes + self.event_bytes + self.reply_bytes
+    }
+
+    /// What is held against the client: all that waits behind the first frame.
+    pub(crate) fn behind_bytes(&self) -> usize {
+        (self.lag_bytes + self.event_bytes + self.reply_bytes).saturating_sub(self.front_bytes)
+    }
+
+    /// Nothing of what waits is to be sent any more, but the rest of a frame that the client has in part.
+    pub(crate) fn give_up(&mut self, next: u64) {
+        let begun = self.begun.take();
+        let is_blocked = self.is_blocked;
+        *self = Self { begun, is_blocked, ..Self::new(next, self.position, usize::MAX) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(before: u64, text: &'static str) -> Waiting {
+        Waiting { before, frame: Bytes::from_static(text.as_bytes()), what: What::Reply }
+    }
+
+    #[test]
+    fn what_waits_keeps_its_place_in_the_log() {
+        let mut backlog = Backlog::new(5, None, 100);
+        for (before, text) in [(7, "seven"), (9, "nine"), (7, "seven too"), (5, "five")] {
+            backlog.push(reply(before, text));
+        }
+        assert_eq!(backlog.reply_bytes(), 22);
+        let mut taken = Vec::new();
+        for seq in 5..10 {
+            while let Some(waiting) = backlog.pop_before(seq) {
+                taken.push((seq, waiting.frame));
+            }
+        }
+        let taken: Vec<_> = taken.iter().map(|(seq, frame)| (*seq, str::from_utf8(frame).unwrap())).collect();
+        assert_eq!(taken, [(5, "five"), (7, "seven"), (7, "seven too"), (9, "nine")]);
+        assert!(backlog.has_no_queue() && backlog.bytes() == 0);
+    }
+
+    #[test]
+    fn a_begun_frame_is_finished() {
+        let mut backlog = Backlog::new(1, None, 100);
+        backlog.begun = Some((Bytes::from_static(b"frame"), 2, true));
+        backlog.push(reply(1, "reply"));
+        assert_eq!((backlog.bytes(), backlog.behind_bytes()), (8, 5));
+        backlog.give_up(9);
+        assert_eq!((backlog.bytes(), backlog.next), (3, 9));
+    }
+}

@@ -1,0 +1,275 @@
+//! What happens to a session that is too far behind.
+
+use std::ops::ControlFlow;
+
+use trestle_messages::Position;
+use trestle_recorder::Message;
+
+use super::feed::is_replaced;
+use super::{Hub, SessionId};
+use crate::backlog::{Backlog, Loss, Waiting, What};
+use crate::catch_up::Pending;
+use crate::encode::{self, LostCause, Policy};
+use crate::protocol::Protocol;
+use crate::session::{Phase, Session};
+use crate::ws::CloseCode;
+
+/// What is dropped at once, as a part of the bound: so the search for it is shared by many messages.
+const SLACK: usize = 8;
+
+impl Hub {
+    /// Holds a slow client to its bound: what newer messages replace goes, then the oldest of `drop_oldest`; if that is not
+    /// enough the connection is closed with 4008.
+    pub(super) fn bound(&mut self, id: SessionId) {
+        let session = &self.sessions[id as usize];
+        let Some(backlog) = session.backlog.as_ref().filter(|_| session.phase == Phase::Open) else { return };
+        if backlog.behind_bytes() <= backlog.bound_bytes {
+            return;
+        }
+        let bytes_max = self.limits.outbox_bytes_max;
+        if session.has_policy(Policy::Conflate) {
+            self.forget_replaced(id);
+        }
+        if self.backlog(id).behind_bytes() > bytes_max
+            && self.sessions[id as usize].has_policy(Policy::DropOldest)
+        {
+            self.drop_oldest(id);
+        }
+        let backlog = self.backlog(id);
+        if backlog.behind_bytes() > bytes_max {
+            return self.close_slow(id);
+        }
+        let behind_bytes = backlog.behind_bytes();
+        let conflates = self.sessions[id as usize].has_policy(Policy::Conflate);
+        // What is replaced is only seen by a look at everything: the next one is due when there is that much more.
+        self.backlog(id).bound_bytes =
+            if conflates { bytes_max.max(behind_bytes + bytes_max / SLACK) } else { bytes_max };
+    }
+
+    /// The client is too slow, and nothing that waits for it may be dropped.
+    pub(super) fn close_slow(&mut self, id: SessionId) {
+        if self.sessions[id as usize].phase != Phase::Open {
+            return;
+        }
+        self.counts.closed_slow += 1;
+        self.sessions[id as usize].pace = None;
+        self.fall_behind(id, 0);
+        // Replies and heartbeats go with the messages: behind a gap, a position would tell of what never came.
+        let routed = self.routed;
+        self.backlog(id).give_up(routed);
+        self.begin_close(id, CloseCode::SlowConsumer);
+    }
+
+    /// Counts anew what waits, without what newer messages of the same topics replace.
+    fn forget_replaced(&mut self, id: SessionId) {
+        let (mut lag_bytes, mut lag_events) = (0, 0);
+        let latest = std::mem::take(&mut self.latest);
+        self.look_through(id, |session, policy, message, frame_bytes| {
+            let is_replaced = policy == Policy::Conflate
+                && latest.get(message.topic()).is_some_and(|seq| *seq > message.seq());
+            let backlog = session.backlog.as_ref().expect("it is behind");
+            let is_shed = policy == Policy::DropOldest && message.seq() < backlog.shed_before;
+            if !is_replaced && !is_shed {
+                lag_bytes += frame_bytes;
+                lag_events += 1;
+            }
+            ControlFlow::Continue(())
+        });
+        let backlog = self.sessions[id as usize].backlog.as_mut().expect("it is behind");
+        (backlog.lag_bytes, backlog.lag_events) = (lag_bytes, lag_events);
+        let mut conflated = 0;
+        backlog.retain(|waiting| {
+            let goes = is_replaced(waiting, &latest);
+            conflated += u64::from(goes);
+            !goes
+        });
+        self.counts.conflated += conflated;
+        self.latest = latest;
+    }
+
+    /// Drops the oldest messages whose policy allows it, until a little less than the bound waits.
+    fn drop_oldest(&mut self, id: SessionId) {
+        let target = self.limits.outbox_bytes_max - self.limits.outbox_bytes_max / SLACK;
+        let backlog = self.backlog(id);
+        let queue: Vec<_> = backlog.waiting().filter_map(Droppable::of).collect();
+        let mut shedding = Shedding::new(backlog, target);
+        let mut queue = queue.into_iter().peekable();
+        self.look_through(id, |_, policy, message, frame_bytes| {
+            while let Some(waiting) = queue.next_if(|waiting| waiting.seq < message.seq()) {
+                shedding.consider(waiting)?;
+            }
+            let (seq, position) = (message.seq(), message.position());
+            shedding.consider(Droppable {
+                seq,
+                position,
+                bytes: frame_bytes,
+                may_go: policy == Policy::DropOldest,
+            })
+        });
+        let _ = queue.try_for_each(|waiting| shedding.consider(waiting));
+        self.shed(id, &shedding);
+    }
+
+    /// What `shedding` found goes.
+    fn shed(&mut self, id: SessionId, shedding: &Shedding) {
+        let session = &mut self.sessions[id as usize];
+        let is_told = session.protocol == Protocol::Json;
+        let backlog = session.backlog.as_mut().expect("it is behind");
+        let before = shedding.before;
+        let (mut n_queue, at) = (0, backlog.position);
+        backlog.retain(|waiting| {
+            let goes =
+                matches!(waiting.what, What::Event { policy: Policy::DropOldest, seq, .. } if seq < before);
+            n_queue += u64::from(goes);
+            !goes
+        });
+        (0..n_queue).for_each(|_| backlog.lost.add(at, None));
+        backlog.lag_bytes -= shedding.log_bytes;
+        backlog.lag_events -= shedding.n_log;
+        backlog.n_shed += shedding.n_log;
+        backlog.shed_before = backlog.shed_before.max(before);
+        self.counts.dropped_slow += shedding.n_log + n_queue;
+        if !shedding.keeps_log && backlog.n_shed > 0 {
+            // Nothing stays before them: the log need not keep them for this client.
+            let from = backlog.position;
+            backlog.lost.add(from, shedding.position);
+            backlog.lost.count += std::mem::take(&mut backlog.n_shed) - 1;
+            backlog.next = backlog.next.max(before);
+        }
+        if !is_told {
+            // All its messages may go, so that all that went came first.
+            backlog.lost = Loss::default();
+        }
+        if backlog.begun.is_none() {
+            backlog.front_bytes = shedding.front_bytes.unwrap_or(0);
+        }
+    }
+
+    /// The log has dropped what a session waits for, up to message `oldest`.
+    pub(super) fn fall_off(&mut self, id: SessionId, oldest: u64) {
+        let session = &self.sessions[id as usize];
+        if session.phase != Phase::Open || session.has_policy(Policy::Disconnect) {
+            if session.phase == Phase::Open {
+                return self.close_slow(id);
+            }
+            let routed = self.routed;
+            return self.backlog(id).next = routed;
+        }
+        let is_told = session.protocol == Protocol::Json;
+        let (mut lag_bytes, mut lag_events, mut first) = (0, 0, None);
+        self.look_through(id, |_, _, message, frame_bytes| {
+            lag_bytes += frame_bytes;
+            lag_events += 1;
+            first = first.or(message.position());
+            ControlFlow::Continue(())
+        });
+        // Where nothing is left the sequence stands at the head, and nothing up to there matches.
+        let until = first.map_or(self.position, |at| Some(Position { offset: at.offset - 1, ..at }));
+        let backlog = self.sessions[id as usize].backlog.as_mut().expect("it is behind");
+        let gone = backlog.lag_events.saturating_sub(lag_events);
+        self.counts.dropped_slow += gone;
+        let lost = &mut backlog.lost;
+        lost.from = if lost.count == 0 { backlog.position } else { lost.from };
+        lost.count += gone + backlog.n_shed;
+        (lost.until, lost.at_most, lost.cause) = (until, true, LostCause::SlowConsumer);
+        backlog.lost = if is_told && lost.count > 0 { *lost } else { Loss::default() };
+        (backlog.lag_bytes, backlog.lag_events) = (lag_bytes, lag_events);
+        (backlog.n_shed, backlog.shed_before) = (0, 0);
+        (backlog.next, backlog.front_bytes) = (backlog.next.max(oldest), 0);
+    }
+
+    /// Looks at each message in the log that waits for a session: its policy, and its bytes in the session's format.
+    fn look_through(
+        &self,
+        id: SessionId,
+        mut look: impl FnMut(&Session, Policy, &Message<'_>, usize) -> ControlFlow<()>,
+    ) {
+        let session = &self.sessions[id as usize];
+        let backlog = session.backlog.as_ref().expect("it is behind");
+        let (held, pace) = (&session.subscriptions[..], session.pace.as_deref());
+        let mut pending = Pending::new(&self.log, held, &backlog.ended, pace, backlog.next, self.routed);
+        while let Some(found) = pending.find(&mut { usize::MAX }) {
+            let message = found.message();
+            let frame_bytes = encode::frame(&message, session.protocol.format()).len();
+            if look(session, session.policy(found.held), &message, frame_bytes).is_break() {
+                break;
+            }
+        }
+    }
+}
+
+/// Something that waits, as it is weighed.
+struct Droppable {
+    seq: u64,
+    position: Option<Position>,
+    bytes: usize,
+    may_go: bool,
+}
+
+impl Droppable {
+    fn of(waiting: &Waiting) -> Option<Self> {
+        let What::Event { policy, seq, position, .. } = waiting.what else { return None };
+        let may_go = policy == Policy::DropOldest;
+        Some(Self { seq, position, bytes: waiting.frame.len(), may_go })
+    }
+}
+
+/// The search for how much of the oldest must go. The first of what stays is not held against the client.
+#[derive(Debug)]
+struct Shedding {
+    target: usize,
+    left: usize,
+    /// Of the first that stays; 0 while a frame is begun, which then is the first.
+    front_bytes: Option<usize>,
+    shed_before: u64,
+    /// All that may go and comes before this message goes.
+    before: u64,
+    /// Of those in the log.
+    n_log: u64,
+    log_bytes: usize,
+    position: Option<Position>,
+    /// Something in the log before it stays.
+    keeps_log: bool,
+}
+
+impl Shedding {
+    fn new(backlog: &Backlog, target: usize) -> Self {
+        Self {
+            target,
+            left: backlog.behind_bytes() + backlog.front_bytes,
+            front_bytes: backlog.begun.is_some().then_some(0),
+            shed_before: backlog.shed_before,
+            before: 0,
+            n_log: 0,
+            log_bytes: 0,
+            position: None,
+            keeps_log: false,
+        }
+    }
+
+    /// The next one, in order; a break once enough has gone.
+    fn consider(&mut self, one: Droppable) -> ControlFlow<()> {
+        let is_in_log = one.position.is_some();
+        if one.may_go && is_in_log && one.seq < self.shed_before {
+            return ControlFlow::Continue(());
+        }
+        let front_bytes = self.front_bytes.unwrap_or(one.bytes);
+        if self.left.saturating_sub(front_bytes) <= self.target {
+            self.front_bytes = Some(front_bytes);
+            return ControlFlow::Break(());
+        }
+        if !one.may_go {
+            self.front_bytes = Some(front_bytes);
+            self.keeps_log |= is_in_log;
+            return ControlFlow::Continue(());
+        }
+        self.left -= one.bytes;
+        self.before = one.seq + 1;
+        if is_in_log {
+            self.n_log += 1;
+            self.log_bytes += one.bytes;
+            self.position = one.position;
+        }
+        ControlFlow::Continue(())
+    }
+}

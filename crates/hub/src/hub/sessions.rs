@@ -1,0 +1,206 @@
+//! How sessions come and go, and what they hold.
+
+use std::time::Duration;
+
+use super::{Hub, InterestChange, SessionId, TimerKind};
+use crate::backlog::{Ended, Waiting, What};
+use crate::encode::{Goodbye, GoodbyeReason, Policy, ServerMessage, Welcome};
+use crate::protocol::Protocol;
+use crate::session::{Phase, Session, Subscription};
+use crate::ws::{CloseCode, Deflate, close_frame};
+
+/// A client that is behind and ends subscriptions still gets what was routed for them, unless it does so this often without
+/// reading: then not what waits for the first of them.
+const ENDED_MAX: usize = 16;
+
+/// Memory for fewer sessions than this is not given back.
+const PEAK_MIN: usize = 64;
+
+/// What a subscription asks for beside its topic.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms {
+    pub(super) policy: Policy,
+    pub(super) interval: Duration,
+}
+
+impl Hub {
+    /// A client whose handshake is accepted, with the subscriptions that its URL named and the compression that was
+    /// negotiated. They stand when this returns: what is routed from now on waits for the client until its socket is
+    /// there.
+    pub fn open<'a>(
+        &mut self,
+        protocol: Protocol,
+        deflate: Option<Deflate>,
+        topics: impl IntoIterator<Item = &'a [u8]>,
+    ) -> SessionId {
+        self.opened = self.opened.wrapping_add(1);
+        let session = Session::new(protocol, deflate, self.limits.message_bytes_max, self.opened, self.now);
+        let id = SessionId::try_from(self.sessions.insert(session)).expect("less than 2^32 sessions");
+        self.take_place(id);
+        self.sessions_peak = self.sessions_peak.max(self.sessions.len());
+        if protocol == Protocol::Json {
+            let name = format!("{}-{:x}", self.name, self.opened);
+            let heartbeat_ms = u64::try_from(self.limits.ping_interval.as_millis()).unwrap_or(u64::MAX);
+            let welcome = Welcome { session: &name, position: self.position, heartbeat_ms, expires_at: None };
+            self.reply(id, &ServerMessage::Welcome(welcome));
+        }
+        for topic in topics {
+            self.subscribe(id, topic, false, Terms::default());
+        }
+        // Spread over half an interval, so that clients that came together do not beat together.
+        let spread = self.limits.ping_interval / 2 / 64 * (self.opened % 64);
+        self.set_timer(id, self.now + self.limits.ping_interval / 2 + spread, TimerKind::Beat);
+        id
+    }
+
+    /// The connection is gone. Its number may be given out again. Returns what our Close frame said; `None` if the
+    /// connection broke without one (RFC 6455 §7.1.5: 1006).
+    pub fn close(&mut self, id: SessionId) -> Option<CloseCode> {
+        self.unsubscribe_all(id);
+        self.leave_place(id);
+        let code = self.sessions.remove(id as usize).close_code;
+        // Once three quarters have gone: so the work is shared by all who went.
+        if self.sessions_peak > PEAK_MIN && self.sessions.len() <= self.sessions_peak / 4 {
+            self.sessions.shrink_to_fit();
+            self.places.truncate(self.sessions.capacity());
+            self.places.shrink_to_fit();
+            self.sessions_peak = self.sessions.len();
+        }
+        code
+    }
+
+    /// Says goodbye to everybody and closes with 1012; clients of `trestle.v1.*` are told to come back spread over
+    /// `spread`.
+    pub fn goodbye(&mut self, reason: GoodbyeReason, spread: Duration) {
+        // Whoever is being closed already hears nothing behind its Close frame (RFC 6455 §5.5.1).
+        let open = self.sessions.iter().filter(|(_, session)| session.phase == Phase::Open);
+        let ids: Vec<_> = open.map(|(index, _)| index as SessionId).collect();
+        for (nth, id) in ids.iter().enumerate() {
+            if self.sessions[*id as usize].protocol == Protocol::Json {
+                let share = spread.as_secs_f64() * nth as f64 / ids.len() as f64;
+                let reconnect_after_ms = Some((share * 1e3) as u64);
+                self.reply(*id, &ServerMessage::Goodbye(Goodbye { reason, reconnect_after_ms }));
+            }
+            self.begin_close(*id, CloseCode::ServiceRestart);
+        }
+    }
+
+    /// Whether the client's bytes are wanted now: not while its replies pile up because it does not read them.
+    pub fn wants_read(&self, id: SessionId) -> bool {
+        let backlog = self.sessions[id as usize].backlog.as_ref();
+        backlog.is_none_or(|backlog| backlog.reply_bytes() <= self.limits.replies_bytes_max)
+    }
+
+    /// Whether the connection is to be dropped now.
+    pub fn is_ended(&self, id: SessionId) -> bool {
+        let session = &self.sessions[id as usize];
+        session.phase == Phase::Ended || session.phase == Phase::Ending && session.backlog.is_none()
+    }
+
+    /// The connection goes at the next visit, whatever waits.
+    pub(super) fn end(&mut self, id: SessionId) {
+        self.cut(id);
+        self.mark_dirty(id);
+    }
+
+    /// Nothing goes to the connection any more, and nothing waits for it, until its owner closes it.
+    pub(super) fn cut(&mut self, id: SessionId) {
+        self.unsubscribe_all(id);
+        self.unstage(id);
+        let session = &mut self.sessions[id as usize];
+        session.phase = Phase::Ended;
+        session.backlog = None;
+        self.review(id);
+    }
+
+    /// Sends our Close frame behind what waits, and no more messages.
+    pub(super) fn begin_close(&mut self, id: SessionId, code: CloseCode) {
+        if self.sessions[id as usize].phase != Phase::Open {
+            return;
+        }
+        self.sessions[id as usize].phase = Phase::Closing;
+        self.say_close(id, code, close_frame(code));
+    }
+
+    /// Queues the only Close frame of a session, whose connection then has its time to end.
+    pub(super) fn say_close(&mut self, id: SessionId, code: CloseCode, frame: bytes::Bytes) {
+        self.fall_behind(id, 0);
+        self.release_all(id);
+        self.unsubscribe_all(id);
+        let before = self.routed;
+        self.push(id, Waiting { before, frame, what: What::Reply });
+        self.sessions[id as usize].close_code = Some(code);
+        self.set_timer(id, self.now + self.limits.close_timeout, TimerKind::Close);
+    }
+
+    /// Adds a subscription, or changes the terms of one that the session holds.
+    pub(super) fn subscribe(&mut self, id: SessionId, topic: &[u8], exact: bool, terms: Terms) {
+        let Terms { policy, interval } = terms;
+        match self.sessions[id as usize].find(topic, exact) {
+            Ok(held) => {
+                let held = &mut self.sessions[id as usize].subscriptions[held];
+                (held.policy, held.interval) = (policy, interval);
+            }
+            Err(at) => {
+                let (entry, first) = self.subscribers.insert(topic, exact, id);
+                if first {
+                    self.interest.push(InterestChange::Wanted(topic.into()));
+                }
+                let held =
+                    Subscription { topic: topic.into(), exact, policy, entry, interval, from: self.routed };
+                self.sessions[id as usize].subscriptions.insert(at, held);
+            }
+        }
+    }
+
+    /// Ends those of the subscriptions that the session holds. What was routed before still comes.
+    pub(super) fn unsubscribe(&mut self, id: SessionId, topics: &[Vec<u8>], exact: bool) {
+        self.fall_behind(id, 0);
+        let session = &mut self.sessions[id as usize];
+        let mut ended = Vec::new();
+        for topic in topics {
+            if let Ok(held) = session.find(topic, exact) {
+                ended.push(session.subscriptions.remove(held));
+            }
+        }
+        ended.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        self.drop_subscriptions(id, ended);
+        self.follow_subscriptions(id);
+    }
+
+    fn unsubscribe_all(&mut self, id: SessionId) {
+        let ended = std::mem::take(&mut self.sessions[id as usize].subscriptions);
+        self.drop_subscriptions(id, ended);
+        self.follow_subscriptions(id);
+    }
+
+    /// Takes `ended`, in the order of their keys, out of the trie; they are kept while messages for them wait.
+    fn drop_subscriptions(&mut self, id: SessionId, ended: Vec<Subscription>) {
+        for held in &ended {
+            if self.subscribers.remove(held.entry) {
+                self.interest.push(InterestChange::Unwanted(held.topic.clone()));
+            }
+        }
+        let until = self.routed;
+        if let Some(backlog) = &mut self.sessions[id as usize].backlog
+            && backlog.lag_events > 0
+            && !ended.is_empty()
+        {
+            backlog.ended.push(Ended { subscriptions: ended, until });
+            if backlog.ended.len() > ENDED_MAX {
+                backlog.ended.remove(0);
+            }
+        }
+    }
+
+    /// The subscriptions have changed; what depends on their terms follows.
+    pub(super) fn follow_subscriptions(&mut self, id: SessionId) {
+        let now = self.now;
+        let session = &mut self.sessions[id as usize];
+        if session.pace.is_some() || session.subscriptions.iter().any(|held| !held.interval.is_zero()) {
+            let mut pace = session.pace.take().unwrap_or_default();
+            session.pace = pace.follow(&session.subscriptions, now).then_some(pace);
+        }
+        self.review(id);
+    }
+}
