@@ -9,15 +9,14 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 use trestle_hub::Protocol;
-use trestle_hub::ws::{Handshake, HandshakeError, VERSION};
+use trestle_hub::ws::{Handshake, HandshakeError, HeaderLines};
 use trestle_messages::topic;
 use warp::Filter;
 use warp::http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST,
-    IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
-    UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
+    TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
 };
-use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
@@ -109,7 +108,7 @@ async fn handshake(
     peer: Option<Peer>,
 ) -> Response {
     let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let Handshake { accept, protocols, .. } = match Handshake::parse(lines) {
+    let handshake = match Handshake::parse(lines) {
         Ok(handshake) => handshake,
         Err(error) => return malformed(&door, error, peer),
     };
@@ -122,7 +121,7 @@ async fn handshake(
         // Hyper hands the bytes behind the head to the WebSocket, where a proxy on the way may see a body.
         return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, "a handshake has no body", peer);
     }
-    let Some(protocol) = Protocol::choose(protocols) else {
+    let Some(protocol) = Protocol::choose(handshake.protocols.iter().copied()) else {
         let names = Protocol::ALL.map(Protocol::name).join(", ");
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
         return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, peer);
@@ -145,7 +144,7 @@ async fn handshake(
         let why = "this edge is about to end";
         return door.refuse(Refusal::NotReady, StatusCode::SERVICE_UNAVAILABLE, why, peer);
     }
-    switching_protocols(&accept, protocol)
+    switching_protocols(&handshake, protocol)
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
@@ -156,25 +155,22 @@ fn malformed(door: &Door, error: HandshakeError, peer: Option<Peer>) -> Response
     let refusal = if error == HandshakeError::WrongVersion { Refusal::Version } else { Refusal::Malformed };
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = door.refuse(refusal, status, &error.to_string(), peer);
-    if status == StatusCode::UPGRADE_REQUIRED {
-        let headers = response.headers_mut();
-        // RFC 9110 §7.8 and RFC 6455 §4.2.2: a 426 says what to upgrade to.
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
-    }
+    insert(&mut response, &error.headers());
     response
 }
 
-fn switching_protocols(accept: &str, protocol: Protocol) -> Response {
+fn switching_protocols(handshake: &Handshake<'_>, protocol: Protocol) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(accept).expect("base64 is a header value"));
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+    insert(&mut response, &handshake.headers(Some(protocol.name()), false));
     response
+}
+
+fn insert(response: &mut Response, lines: &HeaderLines<'_>) {
+    for (name, value) in lines {
+        let value = HeaderValue::from_str(value).expect("base64, tokens and punctuation");
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
 }
 
 /// The `topic`s of a query. Without any a `rust-websocket` client, which has no other way to ask, gets everything.

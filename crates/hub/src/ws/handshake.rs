@@ -14,6 +14,9 @@ use super::deflate::{Deflate, negotiate_deflate};
 /// The only protocol version (RFC 6455 §4.1).
 pub const VERSION: &str = "13";
 
+/// Header lines of an answer: name in lower case, value.
+pub type HeaderLines<'a> = SmallVec<[(&'static str, &'a str); 5]>;
+
 /// What the key is hashed with (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -48,6 +51,18 @@ impl HandshakeError {
         match self {
             Self::NotAnUpgrade | Self::WrongVersion => 426,
             Self::BadKey | Self::BadExtensions => 400,
+        }
+    }
+
+    /// The header lines that belong to the answer: a 426 says what to upgrade to (RFC 9110 §7.8, RFC 6455 §4.4).
+    pub fn headers(self) -> HeaderLines<'static> {
+        match self {
+            Self::NotAnUpgrade | Self::WrongVersion => SmallVec::from_slice(&[
+                ("upgrade", "websocket"),
+                ("connection", "upgrade"),
+                ("sec-websocket-version", VERSION),
+            ]),
+            Self::BadKey | Self::BadExtensions => SmallVec::new(),
         }
     }
 }
@@ -103,6 +118,23 @@ impl<'a> Handshake<'a> {
         }
         let deflate = negotiate_deflate(extensions)?;
         Ok(Self { accept: accept_key(key), protocols, deflate })
+    }
+}
+
+impl Handshake<'_> {
+    /// The header lines of the 101 that opens the WebSocket (RFC 6455 §4.2.2), with the one of the offered `protocols`
+    /// that is spoken, and agreeing to `deflate` or not.
+    pub fn headers<'a>(&'a self, protocol: Option<&'a str>, agrees_to_deflate: bool) -> HeaderLines<'a> {
+        let mut lines = SmallVec::from_slice(&[
+            ("upgrade", "websocket"),
+            // libzmq wants it in this very case.
+            ("connection", "upgrade"),
+            ("sec-websocket-accept", self.accept.as_str()),
+        ]);
+        lines.extend(protocol.map(|protocol| ("sec-websocket-protocol", protocol)));
+        let deflate = self.deflate.filter(|_| agrees_to_deflate);
+        lines.extend(deflate.map(|(_, answer)| ("sec-websocket-extensions", answer)));
+        lines
     }
 }
 
@@ -206,6 +238,7 @@ mod tests {
         for version in ["8", "13, 8", "", "013"] {
             let error = parse_with(("sec-websocket-version", version)).unwrap_err();
             assert_eq!((error, error.status()), (HandshakeError::WrongVersion, 426), "{version}");
+            assert!(error.headers().contains(&("sec-websocket-version", "13")));
         }
     }
 
@@ -244,6 +277,22 @@ mod tests {
         assert_eq!(deflate("permessage-foo"), Ok(None));
         let error = deflate("permessage-deflate;").unwrap_err();
         assert_eq!((error, error.status()), (HandshakeError::BadExtensions, 400));
+    }
+
+    #[test]
+    fn section_4_2_2_the_lines_of_a_101() {
+        let handshake = parse_with(("Sec-WebSocket-Extensions", "permessage-deflate")).unwrap();
+        let plain = [
+            ("upgrade", "websocket"),
+            ("connection", "upgrade"),
+            ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        ];
+        assert_eq!(handshake.headers(None, false)[..], plain);
+        let full = handshake.headers(Some("chat"), true);
+        let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert_eq!(full[3..], [("sec-websocket-protocol", "chat"), ("sec-websocket-extensions", answer)]);
+        // What was not offered is never agreed to.
+        assert_eq!(parse_with(("host", "x")).unwrap().headers(None, true)[..], plain);
     }
 
     #[test]

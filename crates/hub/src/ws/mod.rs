@@ -45,7 +45,7 @@ pub use frame::{
     CONTROL_BYTES_MAX, Opcode, SERVER_HEADER_BYTES_MAX, ServerHeader, server_frame, server_frame_header,
 };
 pub use handshake::{
-    Handshake, HandshakeError, VERSION, accept_key, is_valid_key, list_has_token, list_items,
+    Handshake, HandshakeError, HeaderLines, VERSION, accept_key, is_valid_key, list_has_token, list_items,
 };
 pub use mask::unmask;
 pub use reader::{Incoming, Reader};

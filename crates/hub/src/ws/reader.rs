@@ -1,8 +1,10 @@
 //! The server's strict reader of client frames (RFC 6455 §5 to §8).
 
+use bytes::Bytes;
+
 use super::ReadError;
-use super::close;
-use super::frame::{ClientHeader, Opcode};
+use super::close::{self, close_echo};
+use super::frame::{ClientHeader, Opcode, server_frame};
 use super::mask::unmask;
 use super::partial::Partial;
 
@@ -35,6 +37,16 @@ pub enum Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
+    /// The frame that the protocol itself asks for in answer: a pong (RFC 6455 §5.5.3) or the Close frame that ends the
+    /// connection (§5.5.1), unless one was sent before. None to anything else.
+    pub fn reply(&self) -> Option<Bytes> {
+        match *self {
+            Self::Ping(payload) => Some(server_frame(Opcode::Pong, payload)),
+            Self::Close { code, .. } => Some(close_echo(code)),
+            Self::Text(_) | Self::Binary(_) | Self::Compressed { .. } | Self::Pong(_) => None,
+        }
+    }
+
     fn new(opcode: Opcode, compressed: bool, payload: &'a [u8]) -> Result<Self, ReadError> {
         Ok(match opcode {
             Opcode::Text | Opcode::Binary if compressed => {

@@ -257,3 +257,17 @@ fn a_reader_is_small() {
     assert!(size_of::<Reader>() <= 64, "{} bytes", size_of::<Reader>());
     assert!(size_of::<Incoming<'_>>() <= 32);
 }
+
+#[test]
+fn section_5_5_pings_and_closes_are_answered_by_the_protocol_itself() {
+    for (incoming, reply) in [
+        (Incoming::Ping(b"Hello"), Some(server_frame(Pong, b"Hello"))),
+        (Incoming::Close { code: Some(1001), reason: "bye" }, Some(close_echo(Some(1001)))),
+        (Incoming::Close { code: None, reason: "" }, Some(close_echo(None))),
+        (Incoming::Pong(b""), None),
+        (Incoming::Text("ping"), None),
+        (Incoming::Compressed { text: false, payload: b"" }, None),
+    ] {
+        assert_eq!(incoming.reply(), reply, "{incoming:?}");
+    }
+}
