@@ -1,11 +1,13 @@
-//! What it costs to read clients' WebSocket frames.
+//! What it costs to read clients' WebSocket frames, and to compress and inflate messages.
 
 #![allow(missing_docs, reason = "the macro makes a public function")]
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use trestle_hub::ws::{Incoming, Opcode, Reader, client_frame, unmask};
+use trestle_hub::ws::{
+    DeflateWindow, Deflater, Incoming, Inflater, Opcode, Reader, client_frame, server_frame_header, unmask,
+};
 
 const N_MESSAGES: usize = 64;
 const MESSAGE_BYTES: usize = 128;
@@ -63,5 +65,57 @@ fn unmasking(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reader, unmasking);
+/// JSON as feeds have it: the same names over and over, values that change.
+fn json(bytes: usize) -> String {
+    let mut events = String::new();
+    let mut value = 1_u32;
+    while events.len() < bytes {
+        value = value.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (job, done) = (value >> 25, (value >> 8) % 1000);
+        events +=
+            &format!(r#"{{"job":"build-{job}","done":{done},"total":1000,"state":"running","at":{value}}},"#);
+    }
+    events.truncate(bytes);
+    events
+}
+
+/// One message, compressed by itself. What it takes is per message, however many clients it goes to.
+fn deflate(c: &mut Criterion) {
+    let mut group = c.benchmark_group("deflate");
+    for len in [128, 256, 1024, 8192, 65_536] {
+        let text = json(len);
+        group.throughput(Throughput::Bytes(len as u64));
+        for window in DeflateWindow::ALL {
+            let mut deflater = Deflater::new();
+            group.bench_function(BenchmarkId::new(format!("{window:?}"), len), |b| {
+                b.iter(|| deflater.frame(Opcode::Text, black_box(text.as_bytes()), window));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn inflate(c: &mut Criterion) {
+    let mut group = c.benchmark_group("inflate");
+    for len in [128, 1024, 8192, 65_536] {
+        let text = json(len);
+        let frame = Deflater::new()
+            .frame(Opcode::Text, text.as_bytes(), DeflateWindow::Full)
+            .expect("JSON gets smaller");
+        // The header has no more bytes for the length of the frame than for that of its payload.
+        let header_bytes = server_frame_header(Opcode::Text, true, true, frame.len()).len();
+        let mut inflater = Inflater::new(len);
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function(BenchmarkId::from_parameter(len), |b| {
+            b.iter(|| {
+                let message = inflater.inflate(true, black_box(&frame[header_bytes..])).expect("it is whole");
+                assert!(matches!(message, Incoming::Text(inflated) if inflated.len() == len));
+            });
+        });
+        println!("{len} bytes of JSON are {} in a compressed frame", frame.len());
+    }
+    group.finish();
+}
+
+criterion_group!(benches, reader, unmasking, deflate, inflate);
 criterion_main!(benches);

@@ -97,6 +97,24 @@ fn a_key_is_sixteen_bytes() {
     }
 }
 
+/// RFC 6455 §9.1.
+#[test]
+fn a_malformed_list_of_extensions_fails_the_handshake() {
+    let edge = edge();
+    for list in
+        ["permessage-deflate;", "permessage-deflate, a b", "permessage-deflate; server_max_window_bits=\"9"]
+    {
+        let answer =
+            Request::websocket("/ws", JSON).with("Sec-WebSocket-Extensions", list).to(edge.address());
+        assert_eq!(answer.status, 400, "{list}");
+        assert!(answer.text().contains("Sec-WebSocket-Extensions"), "{}", answer.text());
+    }
+    let unknown =
+        Request::websocket("/ws", JSON).with("Sec-WebSocket-Extensions", "bbf-usp-protocol; eid=\"me\"");
+    let answer = unknown.to(edge.address());
+    assert_eq!((answer.status, answer.header("sec-websocket-extensions")), (101, None));
+}
+
 #[test]
 fn http_1_0_cannot_upgrade() {
     let edge = edge();
