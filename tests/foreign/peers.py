@@ -60,14 +60,17 @@ class Subscriber:
 
 
 class Page:
-    """A browser that speaks `rust-websocket`: gives each message's body, text or binary."""
+    """A browser that speaks `rust-websocket`: gives each message's body, text or binary.
+
+    It offers compression as browsers do, unless `options` of the WebSocket library say otherwise.
+    """
 
     subprotocol = "rust-websocket"
 
-    def __init__(self, address: str, query: str = ""):
+    def __init__(self, address: str, query: str = "", **options):
         url = f"ws://{address}/ws{query}"
         self._until_close = contextlib.ExitStack()
-        connection = connect(url, subprotocols=[self.subprotocol], max_size=None, proxy=None)
+        connection = connect(url, subprotocols=[self.subprotocol], max_size=None, proxy=None, **options)
         self._socket = self._until_close.enter_context(connection)
         assert self._socket.subprotocol == self.subprotocol
 
@@ -89,8 +92,8 @@ class Client(Page):
 
     subprotocol = "trestle.v1.json"
 
-    def __init__(self, address: str, *prefixes: bytes):
-        super().__init__(address)
+    def __init__(self, address: str, *prefixes: bytes, **options):
+        super().__init__(address, **options)
         subscribe = {"topics_base64": [base64.b64encode(prefix).decode() for prefix in prefixes]}
         self._socket.send(json.dumps({"id": 1, "subscribe": subscribe}))
         # Events may come before the reply only if they were subscribed to: they are not.

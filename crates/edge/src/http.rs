@@ -9,7 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 use trestle_hub::Protocol;
-use trestle_hub::ws::{Handshake, HandshakeError, HeaderLines};
+use trestle_hub::ws::{Deflate, Handshake, HandshakeError, HeaderLines};
 use trestle_messages::topic;
 use warp::Filter;
 use warp::http::header::{
@@ -34,6 +34,8 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 /// An accepted handshake, on its way to the shard.
 pub(crate) struct Opening {
     pub(crate) protocol: Protocol,
+    /// What the 101 agrees to.
+    pub(crate) deflate: Option<Deflate>,
     /// The URL's `topic`s.
     pub(crate) topics: Vec<Vec<u8>>,
     pub(crate) upgrade: OnUpgrade,
@@ -139,7 +141,8 @@ async fn handshake(
         return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, peer);
     };
     let (stands, standing) = oneshot::channel();
-    let _ = door.openings.send(Opening { protocol, topics, upgrade, stands });
+    let deflate = handshake.deflate.map(|(deflate, _)| deflate);
+    let _ = door.openings.send(Opening { protocol, deflate, topics, upgrade, stands });
     if standing.await.is_err() {
         let why = "this edge is about to end";
         return door.refuse(Refusal::NotReady, StatusCode::SERVICE_UNAVAILABLE, why, peer);
@@ -162,7 +165,7 @@ fn malformed(door: &Door, error: HandshakeError, peer: Option<Peer>) -> Response
 fn switching_protocols(handshake: &Handshake<'_>, protocol: Protocol) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    insert(&mut response, &handshake.headers(Some(protocol.name()), false));
+    insert(&mut response, &handshake.headers(Some(protocol.name()), true));
     response
 }
 

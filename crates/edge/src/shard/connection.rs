@@ -22,8 +22,8 @@ pub(super) async fn open_all(
     mut openings: mpsc::UnboundedReceiver<Opening>,
     handshake_timeout: Duration,
 ) {
-    while let Some(Opening { protocol, topics, upgrade, stands }) = openings.recv().await {
-        let id = state.borrow_mut().open(protocol, None, &topics);
+    while let Some(Opening { protocol, deflate, topics, upgrade, stands }) = openings.recv().await {
+        let id = state.borrow_mut().open(protocol, deflate, &topics);
         // The request was given up if nobody waits; then the upgrade fails too.
         let _ = stands.send(());
         tokio::task::spawn_local(upgraded(Rc::clone(&state), id, protocol, upgrade, handshake_timeout));

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use trestle_hub::ws::{Opcode, client_frame};
+use trestle_hub::ws::{Incoming, Inflater, Opcode, client_frame};
 
 use crate::fixture::{DEADLINE, TestEdge};
 use crate::http::{Answer, Request, connect};
@@ -36,6 +36,10 @@ pub(crate) struct Client {
     /// Read and not yet looked at, from `at` on.
     bytes: Vec<u8>,
     at: usize,
+    /// Of a client that agreed to permessage-deflate.
+    inflater: Option<Inflater>,
+    /// Messages that came compressed.
+    pub(crate) n_compressed: usize,
     /// The first message of a JSON client.
     pub(crate) welcome: Value,
 }
@@ -77,7 +81,8 @@ impl Client {
         stream.write_all(bytes).unwrap();
         let answer = Answer::read(&mut stream);
         assert_eq!(answer.status, 101, "{}{}", answer.head, String::from_utf8_lossy(&answer.body));
-        Self { stream, bytes: answer.rest, at: 0, welcome: Value::Null }
+        let inflater = answer.header("sec-websocket-extensions").map(|_| Inflater::new(64 << 20));
+        Self { stream, bytes: answer.rest, at: 0, inflater, n_compressed: 0, welcome: Value::Null }
     }
 
     pub(crate) fn welcomed(mut self) -> Self {
@@ -90,7 +95,12 @@ impl Client {
     pub(crate) fn next(&mut self) -> Said {
         let Some(header) = self.peek(2) else { return Said::End };
         let (first, short) = (header[0], header[1]);
-        assert_eq!(first & 0xf0, 0x80, "whole frames without extensions");
+        let is_compressed = self.inflater.is_some() && first & 0x40 != 0;
+        assert_eq!(
+            first & 0xf0,
+            0x80 | u8::from(is_compressed) << 6,
+            "whole frames, only what was agreed to"
+        );
         let (header_bytes, length) = match short {
             126 => (4, self.peek(4).map(|head| usize::from(u16::from_be_bytes([head[2], head[3]])))),
             127 => (10, self.peek(10).map(|head| u64::from_be_bytes(head[2..].try_into().unwrap()) as usize)),
@@ -98,8 +108,14 @@ impl Client {
         };
         let Some(length) = length else { return Said::End };
         let Some(frame) = self.peek(header_bytes + length) else { return Said::End };
-        let payload = frame[header_bytes..].to_vec();
+        let mut payload = frame[header_bytes..].to_vec();
         self.at += header_bytes + length;
+        if is_compressed {
+            self.n_compressed += 1;
+            let inflated = self.inflater.as_mut().map(|inflater| inflater.inflate(false, &payload));
+            let Some(Ok(Incoming::Binary(message))) = inflated else { panic!("{inflated:?}") };
+            payload = message.to_vec();
+        }
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         match first & 0x0f {
             0x1 => Said::Text(text(&payload)),

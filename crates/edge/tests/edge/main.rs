@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod client;
+mod compression;
 mod files;
 mod fixture;
 mod formats;
