@@ -22,7 +22,8 @@ pub(crate) struct Backlog {
     pub(crate) next: u64,
     /// Every matching message up to here was sent or is declared lost.
     pub(crate) position: Option<Position>,
-    /// Recorded messages that match from `next` on: their bytes in this session's format, and how many.
+    /// Recorded messages that match from `next` on and were not shed: their bytes in this session's format, without those
+    /// that are known to be replaced, and how many.
     pub(crate) lag_bytes: usize,
     pub(crate) lag_events: u64,
     /// Bytes of the first of all that waits, where it is known: it is not held against the client, so that a message larger

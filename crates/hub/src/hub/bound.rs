@@ -11,7 +11,7 @@ use crate::backlog::{Backlog, Loss, Waiting, What};
 use crate::catch_up::Pending;
 use crate::encode::{self, LostCause, Policy};
 use crate::protocol::Protocol;
-use crate::session::{Phase, Session};
+use crate::session::Phase;
 use crate::ws::CloseCode;
 
 /// What is dropped at once, as a part of the bound: so the search for it is shared by many messages.
@@ -26,8 +26,11 @@ impl Hub {
         if backlog.behind_bytes() <= backlog.bound_bytes {
             return;
         }
+        if !self.is_on_the_log(id) {
+            return;
+        }
         let bytes_max = self.limits.outbox_bytes_max;
-        if session.has_policy(Policy::Conflate) {
+        if self.sessions[id as usize].has_policy(Policy::Conflate) {
             self.forget_replaced(id);
         }
         if self.backlog(id).behind_bytes() > bytes_max
@@ -62,21 +65,17 @@ impl Hub {
 
     /// Counts anew what waits, without what newer messages of the same topics replace.
     fn forget_replaced(&mut self, id: SessionId) {
-        let (mut lag_bytes, mut lag_events) = (0, 0);
+        let mut lag_bytes = 0;
         let latest = std::mem::take(&mut self.latest);
-        self.look_through(id, |session, policy, message, frame_bytes| {
+        self.look_through(id, |backlog, policy, message, frame_bytes| {
             let is_replaced = policy == Policy::Conflate
                 && latest.get(message.topic()).is_some_and(|seq| *seq > message.seq());
-            let backlog = session.backlog.as_ref().expect("it is behind");
             let is_shed = policy == Policy::DropOldest && message.seq() < backlog.shed_before;
-            if !is_replaced && !is_shed {
-                lag_bytes += frame_bytes;
-                lag_events += 1;
-            }
+            lag_bytes += if is_replaced || is_shed { 0 } else { frame_bytes };
             ControlFlow::Continue(())
         });
         let backlog = self.sessions[id as usize].backlog.as_mut().expect("it is behind");
-        (backlog.lag_bytes, backlog.lag_events) = (lag_bytes, lag_events);
+        backlog.lag_bytes = lag_bytes;
         let mut conflated = 0;
         backlog.retain(|waiting| {
             let goes = is_replaced(waiting, &latest);
@@ -124,12 +123,12 @@ impl Hub {
             !goes
         });
         (0..n_queue).for_each(|_| backlog.lost.add(at, None));
-        backlog.lag_bytes -= shedding.log_bytes;
-        backlog.lag_events -= shedding.n_log;
+        backlog.lag_bytes = backlog.lag_bytes.saturating_sub(shedding.log_bytes);
+        backlog.lag_events = backlog.lag_events.saturating_sub(shedding.n_log);
         backlog.n_shed += shedding.n_log;
         backlog.shed_before = backlog.shed_before.max(before);
         self.counts.dropped_slow += shedding.n_log + n_queue;
-        if !shedding.keeps_log && backlog.n_shed > 0 {
+        if !shedding.keeps_log && shedding.n_log > 0 {
             // Nothing stays before them: the log need not keep them for this client.
             let from = backlog.position;
             backlog.lost.add(from, shedding.position);
@@ -156,10 +155,14 @@ impl Hub {
             return self.backlog(id).next = routed;
         }
         let is_told = session.protocol == Protocol::Json;
-        let (mut lag_bytes, mut lag_events, mut first) = (0, 0, None);
-        self.look_through(id, |_, _, message, frame_bytes| {
-            lag_bytes += frame_bytes;
-            lag_events += 1;
+        let (mut lag_bytes, mut lag_events, mut n_shed, mut first) = (0, 0, 0, None);
+        self.look_through(id, |backlog, policy, message, frame_bytes| {
+            if policy == Policy::DropOldest && message.seq() < backlog.shed_before {
+                n_shed += 1;
+            } else {
+                lag_bytes += frame_bytes;
+                lag_events += 1;
+            }
             first = first.or(message.position());
             ControlFlow::Continue(())
         });
@@ -170,11 +173,10 @@ impl Hub {
         self.counts.dropped_slow += gone;
         let lost = &mut backlog.lost;
         lost.from = if lost.count == 0 { backlog.position } else { lost.from };
-        lost.count += gone + backlog.n_shed;
+        lost.count += gone + backlog.n_shed.saturating_sub(n_shed);
         (lost.until, lost.at_most, lost.cause) = (until, true, LostCause::SlowConsumer);
         backlog.lost = if is_told && lost.count > 0 { *lost } else { Loss::default() };
-        (backlog.lag_bytes, backlog.lag_events) = (lag_bytes, lag_events);
-        (backlog.n_shed, backlog.shed_before) = (0, 0);
+        (backlog.lag_bytes, backlog.lag_events, backlog.n_shed) = (lag_bytes, lag_events, n_shed);
         (backlog.next, backlog.front_bytes) = (backlog.next.max(oldest), 0);
     }
 
@@ -182,7 +184,7 @@ impl Hub {
     fn look_through(
         &self,
         id: SessionId,
-        mut look: impl FnMut(&Session, Policy, &Message<'_>, usize) -> ControlFlow<()>,
+        mut look: impl FnMut(&Backlog, Policy, &Message<'_>, usize) -> ControlFlow<()>,
     ) {
         let session = &self.sessions[id as usize];
         let backlog = session.backlog.as_ref().expect("it is behind");
@@ -191,7 +193,7 @@ impl Hub {
         while let Some(found) = pending.find(&mut { usize::MAX }) {
             let message = found.message();
             let frame_bytes = encode::frame(&message, session.protocol.format()).len();
-            if look(session, session.policy(found.held), &message, frame_bytes).is_break() {
+            if look(backlog, session.policy(found.held), &message, frame_bytes).is_break() {
                 break;
             }
         }

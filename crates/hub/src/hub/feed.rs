@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use trestle_messages::Position;
+use trestle_recorder::Message;
 
 use super::visit::{SLICES_MAX, write_once};
 use super::{Hub, SessionId, Visit};
@@ -22,36 +23,34 @@ const FEED_SEGMENTS_MAX: usize = 256;
 
 /// A frame that goes out next.
 enum Item {
-    /// A message out of the log.
-    Recorded {
-        frame: Bytes,
-        counted_bytes: usize,
-        next: u64,
-        position: Option<Position>,
-    },
+    /// Out of the log.
+    Logged { frame: Bytes, event_bytes: Option<usize>, step: Step },
+    /// Of what waits outside.
     Waiting(Waiting),
-    /// What the client does not get, before message `next` of the log; of it so many had been shed but not passed over.
-    Lost {
-        frame: Bytes,
-        next: u64,
-        until: Option<Position>,
-        n_shed: u64,
-    },
+}
+
+/// How the place in the log moves when an item is on its way.
+struct Step {
+    next: u64,
+    position: Option<Position>,
+    /// Messages passed over because newer ones replace them.
+    n_replaced: u64,
+    /// Messages passed over because they were shed; they are told now.
+    n_shed: u64,
 }
 
 impl Item {
     fn frame(&self) -> &Bytes {
         match self {
-            Self::Recorded { frame, .. } | Self::Lost { frame, .. } => frame,
+            Self::Logged { frame, .. } => frame,
             Self::Waiting(waiting) => &waiting.frame,
         }
     }
 
     fn is_event(&self) -> bool {
         match self {
-            Self::Recorded { .. } => true,
+            Self::Logged { event_bytes, .. } => event_bytes.is_some(),
             Self::Waiting(waiting) => waiting.what.is_event(),
-            Self::Lost { .. } => false,
         }
     }
 }
@@ -129,7 +128,7 @@ impl Hub {
                 Policy::DropOldest if message.seq() < gathering.backlog.shed_before => {
                     gathering.pass(message.position());
                 }
-                Policy::Conflate if !is_newest() => self.counts.conflated += 1,
+                Policy::Conflate if !is_newest() => gathering.n_replaced += 1,
                 _ => gathering.take(&message, Self::frame_for(kind, &message).clone()),
             }
         }
@@ -195,25 +194,26 @@ impl Hub {
 
     /// An item is on its way: the place in the log moves behind it.
     fn pass_item(&mut self, backlog: &mut Backlog, item: Item) {
-        match item {
-            Item::Recorded { counted_bytes, next, position, .. } => {
-                backlog.next = next;
-                backlog.position = position;
-                backlog.lag_bytes = backlog.lag_bytes.saturating_sub(counted_bytes);
+        let Item::Logged { event_bytes, step, .. } = item else { return };
+        backlog.next = backlog.next.max(step.next);
+        backlog.position = step.position.or(backlog.position);
+        self.counts.conflated += step.n_replaced;
+        backlog.lag_events = backlog.lag_events.saturating_sub(step.n_replaced);
+        match event_bytes {
+            Some(bytes) => {
+                backlog.lag_bytes = backlog.lag_bytes.saturating_sub(bytes);
                 backlog.lag_events = backlog.lag_events.saturating_sub(1);
             }
-            Item::Lost { next, until, n_shed, .. } => {
-                backlog.next = backlog.next.max(next);
-                backlog.position = until.or(backlog.position);
-                backlog.n_shed = backlog.n_shed.saturating_sub(n_shed);
+            None => {
+                backlog.n_shed = backlog.n_shed.saturating_sub(step.n_shed);
                 backlog.lost = Loss::default();
             }
-            Item::Waiting(_) => {}
         }
     }
 
-    /// Whether the log still has what the session is behind. If not, the client has lost it: it is told, or closed.
-    fn is_on_the_log(&mut self, id: SessionId) -> bool {
+    /// Sees to it that the log still has what the session is behind. What it has not the client has lost: it is told, or
+    /// closed. Returns whether the session goes on.
+    pub(super) fn is_on_the_log(&mut self, id: SessionId) -> bool {
         let oldest = self.log.oldest_seq();
         let session = &mut self.sessions[id as usize];
         let Some(backlog) = session.backlog.as_mut() else { return true };
@@ -242,13 +242,14 @@ struct Gathering<'a> {
     /// What the client does not get, as far as the log was looked at.
     loss: Loss,
     n_shed: u64,
+    n_replaced: u64,
     position: Option<Position>,
 }
 
 impl<'a> Gathering<'a> {
     fn new(session: &'a Session, backlog: &'a mut Backlog) -> Self {
         let (loss, position) = (backlog.lost, backlog.position);
-        Self { session, backlog, items: Items::new(), bytes: 0, loss, n_shed: 0, position }
+        Self { session, backlog, items: Items::new(), bytes: 0, loss, n_shed: 0, n_replaced: 0, position }
     }
 
     fn is_full(&self) -> bool {
@@ -269,12 +270,17 @@ impl<'a> Gathering<'a> {
     }
 
     /// A message of the log that is.
-    fn take(&mut self, message: &trestle_recorder::Message<'_>, frame: Bytes) {
+    fn take(&mut self, message: &Message<'_>, frame: Bytes) {
         self.tell_loss(message.seq());
         self.position = message.position();
-        let counted_bytes = encode::frame(message, self.session.protocol.format()).len();
-        let (next, position) = (message.seq() + 1, self.position);
-        self.push(Item::Recorded { frame, counted_bytes, next, position });
+        let event_bytes = Some(encode::frame(message, self.session.protocol.format()).len());
+        let step = self.step(message.seq() + 1, self.position);
+        self.push(Item::Logged { frame, event_bytes, step });
+    }
+
+    fn step(&mut self, next: u64, position: Option<Position>) -> Step {
+        let (n_replaced, n_shed) = (std::mem::take(&mut self.n_replaced), std::mem::take(&mut self.n_shed));
+        Step { next, position, n_replaced, n_shed }
     }
 
     /// Takes what goes before message `before` of the log.
@@ -304,9 +310,8 @@ impl<'a> Gathering<'a> {
             return;
         }
         let loss = std::mem::take(&mut self.loss);
-        let n_shed = std::mem::take(&mut self.n_shed);
-        let frame = lost(self.session, &loss).frame();
-        self.push(Item::Lost { frame, next, until: loss.until, n_shed });
+        let (frame, step) = (lost(self.session, &loss).frame(), self.step(next, loss.until));
+        self.push(Item::Logged { frame, event_bytes: None, step });
     }
 }
 

@@ -5,6 +5,8 @@ mod closing;
 mod commands;
 mod memory;
 mod order;
+mod policies;
+mod policy_simulation;
 mod random;
 mod script;
 mod show;

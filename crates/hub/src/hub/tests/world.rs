@@ -112,6 +112,7 @@ impl World {
         let until = self.now + time;
         while self.now < until {
             self.now += TICK;
+            self.hub.release(self.now);
             self.hub.tick(self.now);
             self.flush();
             self.settle();
@@ -167,8 +168,8 @@ impl World {
 
     fn reap(&mut self) {
         let ended = |client: &Client| client.session.is_some_and(|session| self.hub.is_ended(session));
-        let ended: Vec<_> = (0..self.clients.len()).filter(|index| ended(&self.clients[*index])).collect();
-        for client in ended {
+        // Whoever leaves has the rest looked at again.
+        if let Some(client) = self.clients.iter().position(ended) {
             self.leave(client);
         }
     }
