@@ -74,7 +74,7 @@ pub struct Settings {
 pub struct Run {
     /// When it began, seconds since 1970.
     pub unix_time_s: u64,
-    /// Handshakes; of `storm` those of all rounds together.
+    /// Handshakes; of `storm` those of all rounds together, with the latencies of the worst round.
     pub connect: Connect,
     /// The server's memory; `null` without a server's pid.
     pub memory: Option<Memory>,
@@ -135,7 +135,7 @@ pub struct Memory {
     pub rss_before_kib: u64,
     /// With all clients subscribed, before the first message.
     pub rss_idle_kib: u64,
-    /// After the last delivery, clients still connected.
+    /// After the last delivery, clients still connected; of `storm` after the last round, when all have left.
     pub rss_end_kib: u64,
     /// The highest seen while messages were delivered, sampled ten times a second; `null` where nothing was published.
     pub rss_peak_kib: Option<u64>,
@@ -150,7 +150,7 @@ pub struct Memory {
     pub tcp_pages: i64,
     /// Open files of the server before the first connection; `null` where they may not be looked at.
     pub files_before: Option<u64>,
-    /// Open files at the end, clients still connected.
+    /// Open files when `rss_end_kib` was looked at.
     pub files_end: Option<u64>,
 }
 
@@ -199,6 +199,8 @@ pub struct Delivery {
     pub corrupted: u64,
     /// Clients that the server disconnected while it was measured.
     pub disconnected: u64,
+    /// How it ended with those: by close code (1005: a Close without one), `end` (FIN without a Close), `reset`.
+    pub closes: BTreeMap<String, u64>,
     /// Whether the run was ended because nothing came any more though something was due.
     pub stalled: bool,
     /// From the (scheduled) time of publishing to the read that brought it; every delivery.
@@ -262,8 +264,8 @@ pub struct Round {
     pub files_connected: Option<u64>,
     /// Open files of the server after all left.
     pub files_after: Option<u64>,
-    /// From everybody's leaving until the server had as many open files as before the first round; `null` if that was not
-    /// seen in time or may not be looked at.
+    /// From everybody's leaving until the server had about as many open files (four more at most) as before the first
+    /// round; `null` if that was not seen in 20 s or may not be looked at.
     pub left_s: Option<f64>,
 }
 

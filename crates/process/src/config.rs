@@ -116,12 +116,12 @@ pub fn parse<C: Parser>(
 
 /// The names of subcommands, and the program's, that stand in front of flags.
 fn subcommand_words(flags: &ArgMatches) -> usize {
-    1 + usize::from(flags.subcommand_name().is_some())
+    1 + flags.subcommand().map_or(0, |(_, inner)| subcommand_words(inner))
 }
 
 fn innermost<'a>(command: &'a Command, flags: &'a ArgMatches) -> (&'a Command, &'a ArgMatches) {
     match flags.subcommand() {
-        Some((name, inner)) => (command.find_subcommand(name).expect("clap found it"), inner),
+        Some((name, inner)) => innermost(command.find_subcommand(name).expect("clap found it"), inner),
         None => (command, flags),
     }
 }
@@ -285,6 +285,31 @@ mod tests {
             "a repeatable flag replaces lower layers, it does not add to them"
         );
         assert!(!check(&[], &[("TRESTLE_NO_RECORD", "false")], toml).unwrap().no_record);
+    }
+
+    #[test]
+    fn a_subcommand_of_a_subcommand_has_its_flags_from_everywhere() {
+        #[derive(Debug, Parser)]
+        struct Outer {
+            #[command(subcommand)]
+            inner: Inner,
+        }
+        #[derive(Debug, clap::Subcommand)]
+        enum Inner {
+            #[command(subcommand)]
+            Bench(Innermost),
+        }
+        #[derive(Debug, clap::Subcommand)]
+        enum Innermost {
+            Idle(Flags),
+        }
+        let check = |port: &str| {
+            let env = HashMap::from([("TRESTLE_PORT".to_owned(), port.to_owned())]);
+            parse::<Outer>(["program", "bench", "idle", "--topic", "t"], &env)
+        };
+        let Inner::Bench(Innermost::Idle(flags)) = check("7").unwrap().inner;
+        assert_eq!((flags.port, flags.topic.as_str()), (7, "t"));
+        assert!(check("x").unwrap_err().to_string().starts_with("TRESTLE_PORT: "));
     }
 
     #[test]

@@ -23,6 +23,8 @@ struct Flags {
 enum Command {
     /// Runs a publisher, the forwarder and an edge in this process, and shows the page.
     Demo(demo::Flags),
+    /// Measures how fast an edge, a forwarder or another server delivers, and at what cost.
+    Bench(trestle_bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -33,5 +35,6 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     log::init(&flags.common.log, flags.common.log_format)?;
     match flags.command.unwrap_or(Command::Demo(demo::Flags::default())) {
         Command::Demo(flags) => demo::run(&flags),
+        Command::Bench(flags) => trestle_bench::run(&flags),
     }
 }
