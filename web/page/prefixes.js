@@ -57,8 +57,12 @@ export class Prefixes {
     }
     const replaced = [...this.#subscriptions.keys()].filter((other) => text === "" || other === "");
     // First the new one, then the old ones: nothing in between is missed.
-    const options = { snapshot: true, onEvent: this.#onEvent };
-    const subscription = this.#client.subscribe(prefix, options);
+    // A page that cannot keep up shows what is new, not all that was.
+    const subscription = this.#client.subscribe(prefix, {
+      snapshot: true,
+      policy: "conflate",
+      onEvent: this.#onEvent,
+    });
     this.#subscriptions.set(text, subscription);
     subscription.ready.catch((error) => {
       if (this.#subscriptions.get(text) !== subscription || error.code === "closed") return;
