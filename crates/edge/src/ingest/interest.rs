@@ -22,6 +22,9 @@ pub struct InterestSender {
     signal: Arc<Signal>,
 }
 
+/// Wants taken at once: a few milliseconds' worth.
+const WANTS_MAX: usize = 2_000;
+
 /// The ingest thread's end.
 #[derive(Debug)]
 pub(super) struct InterestReceiver {
@@ -64,10 +67,39 @@ impl InterestSender {
 }
 
 impl InterestReceiver {
-    /// All wants that have come, in order. Whatever comes later wakes again.
-    pub(super) fn drain(&self) -> impl Iterator<Item = Want> {
+    /// The wants that have come, in order, so many at most that messages do not wait long for them. Whatever is left or
+    /// comes later wakes again.
+    pub(super) fn drain(&self) -> Vec<Want> {
         // A swap and not a store: it sees what was sent before the flag was set, or the sender sees it cleared and wakes.
         self.signal.woken.swap(false, Ordering::AcqRel);
-        self.wants.try_iter()
+        let wants: Vec<_> = self.wants.try_iter().take(WANTS_MAX).collect();
+        if wants.len() == WANTS_MAX && !self.signal.woken.swap(true, Ordering::AcqRel) {
+            self.signal.waker.wake();
+        }
+        wants
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+
+    use trestle_process::wake;
+    use zmq::{POLLIN, PollItem, poll};
+
+    use super::*;
+
+    #[test]
+    fn a_storm_of_wants_is_taken_bit_by_bit() {
+        // It was taken whole, and messages waited for a third of a second.
+        let (waker, mut wakeable) = wake::pair().unwrap();
+        let (sender, receiver) = channel(waker);
+        (0..2 * WANTS_MAX + 1).for_each(|_| sender.add(b"x"));
+        let mut taken = Vec::new();
+        while poll(&mut [PollItem::from_fd(wakeable.as_raw_fd(), POLLIN)], 0).unwrap() == 1 {
+            wakeable.drain();
+            taken.push(receiver.drain().len());
+        }
+        assert_eq!(taken, [WANTS_MAX, WANTS_MAX, 1]);
     }
 }
