@@ -3,6 +3,7 @@
 mod client;
 mod closing;
 mod commands;
+mod deflate;
 mod memory;
 mod order;
 mod policies;
