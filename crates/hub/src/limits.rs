@@ -5,9 +5,10 @@ use std::time::Duration;
 /// Bounds of each session. The edge has a flag for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that wait for a client that does not read, behind the frame that it is given. Default 4 MiB: some seconds of
-    /// a busy feed. Beyond it the oldest messages are dropped for `rust-websocket`, and `trestle.v1.*` clients are closed
-    /// with 4008.
+    /// Bytes that wait for a client that does not read, in the log and outside, behind the frame that it is given. Default
+    /// 4 MiB: some seconds of a busy feed. Beyond it the policy of its subscriptions decides, to within an eighth: what newer
+    /// messages replace goes (`conflate`), then the oldest (`drop_oldest`, and `rust-websocket`, which cannot choose); what
+    /// is left beyond it closes the connection with 4008.
     pub outbox_bytes_max: usize,
     /// While more than this waits in replies, no more commands are read from that client. Default 64 KiB.
     pub replies_bytes_max: usize,
