@@ -6,8 +6,12 @@ use flate2::{Compress, Compression, FlushCompress};
 use super::{DeflateWindow, FLUSH_TAIL, KEPT_BYTES_MAX};
 use crate::ws::frame::{Opcode, server_frame_header};
 
-/// The fastest that finds repetitions: on JSON, higher levels take twice the time for a tenth fewer bytes.
+/// The fastest: on JSON of 1 KiB it takes 8 µs for 40 % of the bytes, level 2 takes 25 µs for 31 %, level 6 no less.
 const LEVEL: u32 = 1;
+
+/// Noise costs twenty times as much as text does, so a message longer than twice this is not begun before so many bytes
+/// of it got shorter.
+const SAMPLE_BYTES: usize = 16 << 10;
 
 /// Beside nine bits for each byte, the longest code at this level, an output has at most so many bytes of blocks' ends.
 const BLOCKS_BYTES_MAX: usize = 64;
@@ -27,11 +31,20 @@ impl Deflater {
     }
 
     /// A whole server frame with the text or binary message `payload` in it, compressed by itself (RFC 7692 §7.2.1),
-    /// which every client that negotiated this `window` understands. `None` where that would save nothing.
+    /// which every client that negotiated this `window` understands. `None` where that would save nothing; of a long
+    /// message its beginning decides.
     ///
-    /// Costs some microseconds plus a few for each KiB, so it is for messages that many share or that are long.
+    /// Costs some microseconds plus a few for each KiB, so it is for messages that many share.
     pub fn frame(&mut self, opcode: Opcode, payload: &[u8], window: DeflateWindow) -> Option<Bytes> {
         debug_assert!(matches!(opcode, Opcode::Text | Opcode::Binary), "RFC 7692 §6.1: whole data messages");
+        if payload.len() > 2 * SAMPLE_BYTES {
+            self.compress(&payload[..SAMPLE_BYTES], window)?;
+        }
+        self.compress(payload, window).map(|compressed| frame(opcode, compressed))
+    }
+
+    /// `payload` compressed, without the flush's tail; `None` if that is no shorter.
+    fn compress(&mut self, payload: &[u8], window: DeflateWindow) -> Option<&[u8]> {
         self.compressed.clear();
         self.compressed.shrink_to(KEPT_BYTES_MAX);
         self.compressed.reserve(payload.len() + payload.len() / 8 + BLOCKS_BYTES_MAX);
@@ -49,8 +62,7 @@ impl Deflater {
         }
         compress.reset();
         *slot = Some(compress);
-        let compressed = self.compressed.strip_suffix(&FLUSH_TAIL)?;
-        (compressed.len() < payload.len()).then(|| frame(opcode, compressed))
+        self.compressed.strip_suffix(&FLUSH_TAIL).filter(|compressed| compressed.len() < payload.len())
     }
 }
 
@@ -65,6 +77,7 @@ fn frame(opcode: Opcode, compressed: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ws::deflate::properties::noise;
 
     #[test]
     fn section_7_2_3_frames_are_marked_and_without_the_tail() {
@@ -80,18 +93,17 @@ mod tests {
     #[test]
     fn what_does_not_get_smaller_is_not_compressed() {
         let mut deflater = Deflater::new();
-        let mut random = 1_u32;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (random >> 24) as u8
-        })
-        .take(200_000)
-        .collect();
+        let mut noise = noise(1, 200_000);
         for window in DeflateWindow::ALL {
             for payload in [&b""[..], b"a", b"Hello", &noise] {
                 assert_eq!(deflater.frame(Opcode::Binary, payload, window), None);
             }
         }
+        // Some of it would get smaller, but not what is looked at.
+        noise.extend([b'a'; 200_000]);
+        assert_eq!(deflater.frame(Opcode::Binary, &noise, DeflateWindow::Full), None);
+        noise.reverse();
+        assert!(deflater.frame(Opcode::Binary, &noise, DeflateWindow::Full).is_some());
     }
 
     #[test]
