@@ -1,14 +1,12 @@
 /** A real edge: `trestle demo` in a process of its own, its page, and the page of the original blog post. */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import { keep, startChromium } from "./support/chromium.js";
+import { BINARY, Demo, skip } from "./support/demo.js";
 import { startSite } from "./support/site.js";
 import { until } from "./support/wait.js";
 
-const BINARY = process.env.TRESTLE_BIN;
-const skip = !BINARY && process.env.CI !== "true" && "TRESTLE_BIN does not name a trestle binary: cargo build -p trestle";
 /** From the navigation to the first event; a person is promised two seconds, a machine that also compiles gets more. */
 const FIRST_EVENT_MAX_MS = 10_000;
 
@@ -19,52 +17,6 @@ before(async () => {
   chromium = await startChromium();
 });
 after(() => chromium?.close());
-
-class Demo {
-  #process;
-  #output = "";
-
-  /** Runs until it says where its page is. */
-  static async start(port = 0) {
-    const demo = new Demo(port);
-    try {
-      demo.origin = await until("the demo's address", () => demo.#address());
-    } catch (error) {
-      await demo.kill();
-      throw new Error(`${error.message}\n${demo.#output}`);
-    }
-    return demo;
-  }
-
-  constructor(port) {
-    this.#process = spawn(BINARY, ["demo", "--port", String(port), "--log", "warn"], { stdio: ["ignore", "pipe", "pipe"] });
-    for (const stream of [this.#process.stdout, this.#process.stderr]) stream.on("data", (data) => (this.#output += data));
-    this.#process.on("error", (error) => (this.#output += error));
-    this.ended = new Promise((resolve) => this.#process.on("close", resolve));
-  }
-
-  get port() {
-    return Number(new URL(this.origin).port);
-  }
-
-  #address() {
-    if (this.#process.exitCode !== null) throw new Error(`the demo ended with ${this.#process.exitCode}`);
-    return this.#output.match(/http:\/\/127\.0\.0\.1:\d+(?=\/\s)/)?.[0];
-  }
-
-  /** As a crash ends it: nothing is said to anybody. */
-  async kill() {
-    this.#process.kill("SIGKILL");
-    await this.ended;
-  }
-
-  /** As an operator ends it.
-   * @returns {Promise<number>} Its exit code. */
-  async stop() {
-    this.#process.kill("SIGTERM");
-    return this.ended;
-  }
-}
 
 async function live(page, deadlineMs) {
   await until("the page live", async () => (await page.locator("#state-text").innerText()) === "Live", deadlineMs);
