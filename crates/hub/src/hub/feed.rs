@@ -326,7 +326,8 @@ pub(super) fn is_replaced(waiting: &Waiting, latest: &super::Latest) -> bool {
 fn lost<'a>(session: &'a Session, loss: &Loss) -> ServerMessage<'a> {
     // A count that is not known is of everything; else only what `drop_oldest` governs was dropped.
     let concerns = |policy| loss.at_most || policy == Policy::DropOldest;
-    let topics = Hub::topics_of(session, concerns).into_iter().collect();
+    let held = session.subscriptions.iter().filter(|held| concerns(session.policy(held)));
+    let topics = held.map(|held| &*held.topic).collect();
     let count = if loss.at_most { LostCount::AtMost(loss.count) } else { LostCount::Count(loss.count) };
     ServerMessage::Lost(Lost {
         topics,

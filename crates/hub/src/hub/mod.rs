@@ -3,7 +3,9 @@
 mod bound;
 mod commands;
 mod feed;
+mod overrun;
 mod pacing;
+mod place;
 mod route;
 mod sessions;
 #[cfg(test)]
@@ -30,7 +32,8 @@ use crate::wheel::Wheel;
 use crate::ws::{Deflater, Inflater, Opcode, server_frame};
 
 use pacing::Dues;
-use route::{Kinds, Place};
+use place::{Kinds, Place};
+use route::Aside;
 
 pub use visit::Visit;
 
@@ -123,7 +126,8 @@ pub struct Hub {
     position: Option<Position>,
 
     turn: Turn,
-    kinds: Kinds,
+    aside: Aside,
+    n_deflating: usize,
     dirty: Vec<SessionId>,
     /// The newest message of each topic for which a session conflates.
     latest: Latest,
@@ -163,7 +167,8 @@ impl Hub {
             unrouted: VecDeque::new(),
             unrouted_from: 0,
             turn: Turn::new(Kinds::COUNT),
-            kinds: Kinds::default(),
+            aside: Aside::default(),
+            n_deflating: 0,
             dirty: Vec::new(),
             latest: HashMap::new(),
             latest_max: 0,

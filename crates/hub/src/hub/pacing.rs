@@ -4,10 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use trestle_recorder::Message;
+
+use super::place::Kinds;
 use super::{Hub, SessionId};
 use crate::backlog::{Waiting, What};
-use crate::encode::Policy;
+use crate::encode::{self, Policy};
 use crate::pace::Held;
+use crate::session::deciding;
 
 /// Sessions that hold something, by the time when it is due. There may be more times than needed, never fewer.
 #[derive(Debug, Default)]
@@ -42,6 +46,27 @@ impl Hub {
                 self.release_due(id);
             }
         }
+    }
+
+    /// `max_hz` holds a message until it is time.
+    pub(super) fn hold(&mut self, id: SessionId, message: &Message<'_>) {
+        let format = Kinds::format(self.places[id as usize].kind);
+        let session = &mut self.sessions[id as usize];
+        let held = deciding(&session.subscriptions, &[], message.topic(), message.seq());
+        let is_limited = held.is_some_and(|held| !held.interval.is_zero());
+        let frame = encode::frame(message, format).clone();
+        let held = Held { topic: message.topic().into(), frame, position: message.position() };
+        let pace = session.pace.as_mut().expect("it is concerned");
+        let (due, has_replaced) = pace.hold(message.seq(), held, is_limited);
+        self.counts.conflated += u64::from(has_replaced);
+        if self.sessions[id as usize]
+            .pace
+            .as_ref()
+            .is_some_and(|pace| pace.bytes() > self.limits.outbox_bytes_max)
+        {
+            return self.close_slow(id);
+        }
+        self.dues.add(due, id, self.sessions[id as usize].generation);
     }
 
     /// Lets go of what is due, unless the client is behind already: then it waits where a newer one replaces it.

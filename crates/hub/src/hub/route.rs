@@ -3,20 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use smallvec::SmallVec;
 use trestle_messages::Position;
 use trestle_recorder::{Message, Segment};
 
+use super::place::Kinds;
 use super::{Hub, SessionId};
 use crate::backlog::{Waiting, What};
-use crate::encode::{self, DEFLATE_BYTES_MIN, Format, LostCause, LostCount, Policy, ServerMessage};
-use crate::encode::{Lost, Topics};
-use crate::pace::Held;
-use crate::protocol::Protocol;
-use crate::session::{Phase, Session, deciding};
+use crate::encode::{self, DEFLATE_BYTES_MIN, Format, Policy};
+use crate::session::{Phase, deciding};
 use crate::trie::Subscriber;
-use crate::turn::{FrameId, Kind, List, Turn};
-use crate::ws::DeflateWindow;
+use crate::turn::{FrameId, Kind};
 
 /// Lists and frames in a turn before their sockets are visited: bounds a turn's memory (some 50 bytes each).
 const TURN_WEIGHT_MAX: usize = 1 << 18;
@@ -25,119 +21,16 @@ const TURN_WEIGHT_MAX: usize = 1 << 18;
 /// as it is costs less.
 const DEFLATED_SESSIONS_MIN: usize = 4;
 
-/// Where a session stands in the turn. All that a delivery touches of a session that keeps up: it is small and in one row
-/// with the others, because with ten thousand sessions each line of memory is a miss.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) list: List,
-    pub(super) kind: Kind,
-    flags: u8,
-}
-
-/// On the list of those to be visited.
-const DIRTY: u8 = 1;
-/// It has a backlog, or is about to end: visits go through the backlog.
-const BEHIND: u8 = 2;
-/// A limited subscription decides when messages go.
-const PACED: u8 = 4;
-/// Somebody wants to know the newest message of each topic, for when the session falls behind.
-const CONFLATES: u8 = 8;
-/// Compression was negotiated.
-const DEFLATES: u8 = 16;
-/// With any of these a message is not just staged.
-const SPECIAL: u8 = BEHIND | PACED | CONFLATES;
-
-impl Place {
-    /// Whether it was.
-    pub(super) fn take_dirty(&mut self) -> bool {
-        let was = self.flags & DIRTY != 0;
-        self.flags &= !DIRTY;
-        was
-    }
-
-    /// Whether it was not.
-    pub(super) fn mark_dirty(&mut self) -> bool {
-        let was = self.flags & DIRTY != 0;
-        self.flags |= DIRTY;
-        !was
-    }
-
-    pub(super) fn is_behind(self) -> bool {
-        self.flags & BEHIND != 0
-    }
-
-    fn set(&mut self, flag: u8, on: bool) {
-        self.flags = if on { self.flags | flag } else { self.flags & !flag };
-    }
-}
-
-/// The kinds of lists: an encoding each.
+/// Sessions set aside while one message is routed; kept for their memory.
 #[derive(Debug, Default)]
-pub(super) struct Kinds {
-    /// Filled while one message is routed, kept for their memory.
+pub(super) struct Aside {
+    /// Those for whom it is not just staged.
     special: Vec<SessionId>,
+    /// Those to whom it may go compressed.
     deflating: Vec<SessionId>,
-    n_deflating: usize,
-}
-
-/// As it is, and for each window.
-const ENCODINGS: usize = 1 + DeflateWindow::ALL.len();
-
-impl Kinds {
-    pub(super) const COUNT: usize = Format::ALL.len() * ENCODINGS;
-
-    fn of(session: &Session) -> Kind {
-        let encoding = session.deflate.map_or(0, |deflate| 1 + deflate.window as usize);
-        (session.protocol.format() as usize * ENCODINGS + encoding) as Kind
-    }
-
-    fn format(kind: Kind) -> Format {
-        Format::ALL[usize::from(kind) / ENCODINGS]
-    }
-
-    fn window(kind: Kind) -> Option<DeflateWindow> {
-        DeflateWindow::ALL.get((usize::from(kind) % ENCODINGS).wrapping_sub(1)).copied()
-    }
 }
 
 impl Hub {
-    /// Gives a session its place.
-    pub(super) fn take_place(&mut self, id: SessionId) {
-        let kind = Kinds::of(&self.sessions[id as usize]);
-        let place = Place { list: Turn::empty(kind), kind, flags: 0 };
-        if self.places.len() <= id as usize {
-            self.places.resize(id as usize + 1, place);
-        }
-        self.places[id as usize] = place;
-        self.places[id as usize].set(DEFLATES, Kinds::window(kind).is_some());
-        self.kinds.n_deflating += usize::from(Kinds::window(kind).is_some());
-    }
-
-    /// The session goes.
-    pub(super) fn leave_place(&mut self, id: SessionId) {
-        let place = &mut self.places[id as usize];
-        self.n_conflating -= usize::from(place.flags & CONFLATES != 0);
-        self.kinds.n_deflating -= usize::from(place.flags & DEFLATES != 0);
-        // Whoever is on the list of those to be visited is passed over there.
-        place.flags = 0;
-    }
-
-    /// What concerns routing has changed for a session; its place says so.
-    pub(super) fn review(&mut self, id: SessionId) {
-        let session = &self.sessions[id as usize];
-        let place = &mut self.places[id as usize];
-        let conflates = session.has_policy(Policy::Conflate);
-        let had = place.flags & CONFLATES != 0;
-        self.n_conflating = self.n_conflating + usize::from(conflates) - usize::from(had);
-        place.set(CONFLATES, conflates);
-        place.set(BEHIND, session.backlog.is_some() || session.phase != Phase::Open);
-        place.set(PACED, session.pace.is_some());
-        if self.n_conflating == 0 && !self.latest.is_empty() {
-            self.latest = Default::default();
-            self.latest_max = 0;
-        }
-    }
-
     /// Stages what the log has for those who want it, until the turn is full. Returns whether there was anything; then the
     /// sessions of [`take_dirty`](Self::take_dirty) are to be visited, and there may be more.
     pub fn pull(&mut self, now: Instant) -> bool {
@@ -176,50 +69,18 @@ impl Hub {
         }
     }
 
-    /// The shard fell off the log and missed `messages`, those up to `until`. Each client that can be told is told that
-    /// it may have lost as many; whoever was behind lost what it was behind, too.
-    pub(super) fn tell_overrun(&mut self, messages: u64, until: Option<Position>) {
-        self.counts.overrun += messages;
-        let from = std::mem::replace(&mut self.position, until);
-        let ids: Vec<_> = self.sessions.iter().map(|(index, _)| index as SessionId).collect();
-        for id in ids {
-            let session = &mut self.sessions[id as usize];
-            if session.phase != Phase::Open || session.subscriptions.is_empty() {
-                continue;
-            }
-            let is_told = session.protocol == Protocol::Json;
-            if let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.lag_events > 0) {
-                let (missed, at) = (messages + backlog.lag_events + backlog.n_shed, backlog.position);
-                self.counts.dropped_slow += backlog.lag_events;
-                let loss = &mut backlog.lost;
-                loss.from = if loss.count == 0 { at } else { loss.from };
-                (loss.count, loss.at_most) = (loss.count + missed, true);
-                (loss.until, loss.cause) = (until, LostCause::ShardOverrun);
-                (backlog.lag_events, backlog.lag_bytes, backlog.n_shed) = (0, 0, 0);
-                (backlog.next, backlog.front_bytes) = (self.routed, 0);
-                backlog.lost = if is_told { *loss } else { Default::default() };
-            } else if is_told {
-                let topics = session.subscriptions.iter().map(|held| &*held.topic).collect::<Topics<'_>>();
-                let (cause, count) = (LostCause::ShardOverrun, Some(LostCount::AtMost(messages)));
-                let lost = ServerMessage::Lost(Lost { topics, from, position: until, cause, count }).frame();
-                self.push_reply(id, lost);
-            }
-        }
-    }
-
     /// One message, to everybody who wants it.
     fn route(&mut self, segment: &Arc<Segment>, index: usize) {
         let message = segment.message(index);
         let mut frames = [None; Kinds::COUNT];
-        let mut special = std::mem::take(&mut self.kinds.special);
-        let mut deflating = std::mem::take(&mut self.kinds.deflating);
-        let pays = self.kinds.n_deflating > 0 && body_bytes(&message) >= DEFLATE_BYTES_MIN;
+        let Aside { mut special, mut deflating } = std::mem::take(&mut self.aside);
+        let pays = self.n_deflating > 0 && body_bytes(&message) >= DEFLATE_BYTES_MIN;
         let Self { places, subscribers, turn, dirty, .. } = self;
         subscribers.matches(message.topic(), |subscriber: Subscriber, _| {
             let place = &mut places[subscriber as usize];
-            if place.flags & SPECIAL != 0 {
+            if place.is_special() {
                 special.push(subscriber);
-            } else if pays && place.flags & DEFLATES != 0 {
+            } else if pays && place.deflates() {
                 deflating.push(subscriber);
             } else {
                 let format = Kinds::format(place.kind);
@@ -240,7 +101,7 @@ impl Hub {
         self.position = message.position().or(self.position);
         special.clear();
         deflating.clear();
-        (self.kinds.special, self.kinds.deflating) = (special, deflating);
+        self.aside = Aside { special, deflating };
     }
 
     /// Stages a message for sessions that negotiated compression: compressed once for all of them, if they are enough.
@@ -274,7 +135,7 @@ impl Hub {
             return;
         }
         session.last_seen = number;
-        let conflates = self.places[id as usize].flags & CONFLATES != 0;
+        let conflates = self.places[id as usize].conflates();
         if session.pace.as_ref().is_some_and(|pace| pace.concerns(message.topic())) {
             return self.hold(id, message);
         }
@@ -321,27 +182,6 @@ impl Hub {
         Waiting { before: seq, frame, what: What::Event { policy, topic, seq, position } }
     }
 
-    /// `max_hz` holds a message until it is time.
-    fn hold(&mut self, id: SessionId, message: &Message<'_>) {
-        let format = Kinds::format(self.places[id as usize].kind);
-        let session = &mut self.sessions[id as usize];
-        let held = deciding(&session.subscriptions, &[], message.topic(), message.seq());
-        let is_limited = held.is_some_and(|held| !held.interval.is_zero());
-        let frame = encode::frame(message, format).clone();
-        let held = Held { topic: message.topic().into(), frame, position: message.position() };
-        let pace = session.pace.as_mut().expect("it is concerned");
-        let (due, has_replaced) = pace.hold(message.seq(), held, is_limited);
-        self.counts.conflated += u64::from(has_replaced);
-        if self.sessions[id as usize]
-            .pace
-            .as_ref()
-            .is_some_and(|pace| pace.bytes() > self.limits.outbox_bytes_max)
-        {
-            return self.close_slow(id);
-        }
-        self.dues.add(due, id, self.sessions[id as usize].generation);
-    }
-
     fn note_latest(&mut self, message: &Message<'_>) {
         match self.latest.get_mut(message.topic()) {
             Some(latest) => *latest = message.seq(),
@@ -362,12 +202,6 @@ impl Hub {
         let deflated =
             Kinds::window(kind).and_then(|window| encode::deflated_already(message, format, window));
         deflated.unwrap_or_else(|| encode::frame(message, format))
-    }
-
-    /// The topics of a session's subscriptions that `concerns` says.
-    pub(super) fn topics_of(session: &Session, concerns: impl Fn(Policy) -> bool) -> SmallVec<[&[u8]; 4]> {
-        let held = session.subscriptions.iter().filter(|held| concerns(session.policy(held)));
-        held.map(|held| &*held.topic).collect()
     }
 }
 
