@@ -106,6 +106,17 @@ mod tests {
         assert!(deflater.frame(Opcode::Binary, &noise, DeflateWindow::Full).is_some());
     }
 
+    /// Nine bits each: the longest output there is comes whole, so that the compressor can be used again.
+    #[test]
+    fn there_is_room_for_the_worst() {
+        let worst: Vec<u8> = noise(7, 2 * SAMPLE_BYTES).iter().map(|byte| byte % 112 + 144).collect();
+        let mut deflater = Deflater::new();
+        for window in DeflateWindow::ALL {
+            assert_eq!(deflater.frame(Opcode::Binary, &worst, window), None);
+        }
+        assert!(deflater.full.is_some() && deflater.small.is_some());
+    }
+
     #[test]
     fn a_message_leaves_nothing_behind_for_the_next() {
         let mut deflater = Deflater::new();
