@@ -78,8 +78,9 @@ pub enum Workload {
 /// `bench fanout`.
 #[derive(Debug, Clone, Args)]
 pub struct Fanout {
-    /// Messages published and not yet delivered to every client, at most. This closed loop loses nothing by design, so that
-    /// it finds the highest rate without loss; its latencies are those of full queues.
+    /// Messages published and not yet delivered, at most, in the average over clients; the slowest may be four times as far
+    /// behind. This closed loop gives no cause for losses, so that it finds the highest rate without any; its latencies are
+    /// those of full queues.
     #[arg(long, value_name = "MESSAGES", default_value_t = NonZeroU64::new(64).expect("64"), conflicts_with = "rate")]
     pub in_flight: NonZeroU64,
     /// Open loop instead: this many messages a second, whether they arrive or not. Latency then counts from the time the
@@ -187,7 +188,8 @@ pub struct Forwarder {
     /// Publishers; messages go through them in turn.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub publishers: u64,
-    /// Messages published and not yet delivered to every subscriber, at most.
+    /// Messages published and not yet delivered, at most, in the average over subscribers; the slowest may be four times as
+    /// far behind.
     #[arg(long, value_name = "MESSAGES", default_value_t = NonZeroU64::new(4_000).expect("4000"), conflicts_with = "rate")]
     pub in_flight: NonZeroU64,
     /// Open loop instead: this many messages a second.

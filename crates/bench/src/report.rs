@@ -53,7 +53,8 @@ pub struct Settings {
     pub size: u64,
     /// Messages a second offered in all (open loop); `null`: as fast as `in_flight` allows (closed loop).
     pub rate_per_s: Option<f64>,
-    /// Closed loop: messages published and not yet delivered to everybody, at most; `null` in an open loop.
+    /// Closed loop: messages published and not yet delivered, at most, in the average over clients (the slowest may be four
+    /// times as far behind); `null` in an open loop.
     pub in_flight: Option<u64>,
     /// How long was published, if `messages` did not end it earlier; `idle`: how long the clients stayed.
     pub seconds: f64,

@@ -25,11 +25,22 @@ pub enum Pace {
         /// Messages a second.
         per_second: f64,
     },
-    /// At most so many that are not yet delivered to everybody.
+    /// At most so many that are not yet delivered, see [`acknowledged`].
     Closed {
         /// Messages.
         in_flight: NonZeroU64,
     },
+}
+
+/// How far the slowest client may be behind, in windows: beyond it the others wait for it, so that a server never has reason
+/// to drop what it holds for one.
+const BEHIND_WINDOWS: u64 = 4;
+
+/// What counts as delivered in a closed loop of `in_flight` messages: the average over clients of what each has got, so
+/// that a server works on the next messages while the last clients get the ones before. Waiting for the last client of each
+/// message would measure how long everybody rests meanwhile.
+pub fn acknowledged(deliveries: u64, fan: u32, complete: u64, in_flight: NonZeroU64) -> u64 {
+    (deliveries / u64::from(fan)).min(complete + (BEHIND_WINDOWS - 1) * in_flight.get())
 }
 
 /// What is published, and until when.
@@ -63,8 +74,8 @@ impl Plan {
 struct Shared {
     /// Messages published or about to be.
     published: AtomicU64,
-    /// Messages that everybody has.
-    complete: AtomicU64,
+    /// Messages that take no room any more.
+    acknowledged: AtomicU64,
     /// When publishing began.
     began_ns: AtomicU64,
     is_done: AtomicBool,
@@ -120,11 +131,11 @@ impl Publishing {
         self.shared.is_done.load(Ordering::Acquire)
     }
 
-    /// So many messages have reached everybody.
-    pub fn complete(&mut self, messages: u64) {
+    /// So many messages take no room any more.
+    pub fn acknowledge(&mut self, messages: u64) {
         if messages != self.told {
             self.told = messages;
-            self.shared.complete.store(messages, Ordering::Release);
+            self.shared.acknowledged.store(messages, Ordering::Release);
             self.waker.unpark();
         }
     }
@@ -201,7 +212,7 @@ impl Work {
         let messages = self.plan.messages_max();
         let mut seq = 0;
         while seq < messages && !self.is_stopped() && self.clock.now_ns() < until_ns {
-            let room = in_flight - (seq - self.shared.complete.load(Ordering::Acquire));
+            let room = in_flight - (seq - self.shared.acknowledged.load(Ordering::Acquire));
             if room == 0 {
                 thread::park_timeout(LOOK_AGAIN);
                 continue;
@@ -228,5 +239,20 @@ impl Work {
         self.publisher.publish(seq32, topic, body)?;
         self.late_max_ns = self.late_max_ns.max(self.clock.now_ns().saturating_sub(time_ns));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_client_holds_the_others_up_only_so_far() {
+        let window = NonZeroU64::new(10).expect("10");
+        // Of four clients three have 100 messages each; the fourth has 90, 60 or none.
+        for (slowest, expected) in [(90, 97), (60, 90), (0, 30)] {
+            assert_eq!(acknowledged(300 + slowest, 4, slowest, window), expected);
+        }
+        assert_eq!(acknowledged(400, 4, 100, window), 100);
     }
 }

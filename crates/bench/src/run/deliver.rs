@@ -14,7 +14,7 @@ use crate::host::machine::{self, Counters};
 use crate::host::processes::CpuSample;
 use crate::marker::{Mark, WARM_UP};
 use crate::output::Progress;
-use crate::publish::pace::{Pace, Plan, Publishing, Watch};
+use crate::publish::pace::{Pace, Plan, Publishing, Watch, acknowledged};
 use crate::report::{Client, Delivery, Run, Settings};
 use crate::swarm::{Counts, Sink};
 use crate::tally::{Layout, Tally};
@@ -171,7 +171,10 @@ impl Deliver {
         let (begun_ns, mut moved_ns, mut seen) = (looked_ns, looked_ns, (0, 0));
         loop {
             scene.turn(timeout, receiver)?;
-            publishing.complete(receiver.tally.complete);
+            if let Pace::Closed { in_flight } = self.plan.pace {
+                let Tally { delivered, complete, .. } = receiver.tally;
+                publishing.acknowledge(acknowledged(delivered, self.layout.fan(), complete, in_flight));
+            }
             // In this order: what is published after it is done is nothing.
             let (is_done, published) = (publishing.is_done(), publishing.published());
             let is_due = receiver.tally.delivered < receiver.tally.expected(published);

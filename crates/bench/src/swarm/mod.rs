@@ -34,8 +34,8 @@ pub use shake::Role;
 const READ_BYTES_MAX: usize = 256 << 10;
 /// Room in front of each read for what the one before left.
 const HEADROOM: usize = 64;
-/// Readiness events of one wait.
-const EVENTS_MAX: usize = 1024;
+/// Readiness events of one wait. Few, so that a closed loop goes on while the rest is read.
+const EVENTS_MAX: usize = 128;
 
 /// Who hears of what the clients receive.
 pub trait Sink {
