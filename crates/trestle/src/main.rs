@@ -24,7 +24,7 @@ enum Command {
     /// Runs a publisher, the forwarder and an edge in this process, and shows the page.
     Demo(demo::Flags),
     /// Measures how fast an edge, a forwarder or another server delivers, and at what cost.
-    Bench(trestle_bench::Bench),
+    Bench(Box<trestle_bench::Bench>),
 }
 
 fn main() -> ExitCode {
