@@ -24,4 +24,4 @@ pub use error_code::ErrorCode;
 pub use hub::{Counts, Hub, InterestChange, SessionId, Visit};
 pub use limits::Limits;
 pub use protocol::Protocol;
-pub use trie::{EntryId, Subscriber, Trie};
+pub use trie::{EntryId, Seat, Subscriber, Trie};

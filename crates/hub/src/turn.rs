@@ -44,7 +44,9 @@ struct Frame {
     index: u32,
 }
 
+/// Of a size that is found by a shift.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 struct Node {
     parent: u32,
     frame: u32,
@@ -107,18 +109,23 @@ impl Turn {
     }
 
     /// Appends `frame` to `list`, once however often it is asked in a row.
+    #[inline]
     pub(crate) fn stage(&mut self, list: &mut List, frame: FrameId) {
         let node = &self.nodes[list.0 as usize];
         if node.child_frame == frame.0 {
             list.0 = node.child;
         } else if node.frame != frame.0 {
-            let child = index(self.nodes.len());
-            self.nodes[list.0 as usize].child = child;
-            self.nodes[list.0 as usize].child_frame = frame.0;
-            let len = self.nodes[list.0 as usize].len + 1;
-            self.nodes.push(Node { parent: list.0, frame: frame.0, len, ..EMPTY });
-            list.0 = child;
+            list.0 = self.add_child(*list, frame);
         }
+    }
+
+    fn add_child(&mut self, list: List, frame: FrameId) -> u32 {
+        let child = index(self.nodes.len());
+        let node = &mut self.nodes[list.0 as usize];
+        (node.child, node.child_frame) = (child, frame.0);
+        let len = node.len + 1;
+        self.nodes.push(Node { parent: list.0, frame: frame.0, len, ..EMPTY });
+        child
     }
 
     /// What is in `list`, in one piece where it is short or several sessions want it.

@@ -12,6 +12,8 @@ use crate::ws::DeflateWindow;
 pub(super) struct Place {
     pub(super) list: List,
     pub(super) kind: Kind,
+    /// Its number in `Format::ALL`, which is in the kind, too.
+    pub(super) format: u8,
     flags: u8,
 }
 
@@ -45,9 +47,14 @@ impl Place {
         self.flags & BEHIND != 0
     }
 
-    /// A message is not just staged for it.
-    pub(super) fn is_special(self) -> bool {
-        self.flags & (BEHIND | PACED | CONFLATES) != 0
+    /// A message is just staged for it, as it is.
+    pub(super) fn is_plain(self) -> bool {
+        self.flags & (BEHIND | PACED | CONFLATES | DEFLATES) == 0
+    }
+
+    /// A message is just staged for it, compressed or not.
+    pub(super) fn is_common(self) -> bool {
+        self.flags & (BEHIND | PACED | CONFLATES) == 0
     }
 
     pub(super) fn conflates(self) -> bool {
@@ -90,7 +97,8 @@ impl Hub {
     /// Gives a session its place.
     pub(super) fn take_place(&mut self, id: SessionId) {
         let kind = Kinds::of(&self.sessions[id as usize]);
-        let place = Place { list: Turn::empty(kind), kind, flags: 0 };
+        let format = Kinds::format(kind) as u8;
+        let place = Place { list: Turn::empty(kind), kind, format, flags: 0 };
         if self.places.len() <= id as usize {
             self.places.resize(id as usize + 1, place);
         }

@@ -11,8 +11,8 @@ use super::{Hub, SessionId};
 use crate::backlog::{Waiting, What};
 use crate::encode::{self, DEFLATE_BYTES_MIN, Format, Policy};
 use crate::session::{Phase, deciding};
-use crate::trie::Subscriber;
-use crate::turn::{FrameId, Kind};
+use crate::trie::Seat;
+use crate::turn::{FrameId, Kind, Turn};
 
 /// Lists and frames in a turn before their sockets are visited: bounds a turn's memory (some 50 bytes each).
 const TURN_WEIGHT_MAX: usize = 1 << 18;
@@ -72,23 +72,26 @@ impl Hub {
     /// One message, to everybody who wants it.
     fn route(&mut self, segment: &Arc<Segment>, index: usize) {
         let message = segment.message(index);
-        let mut frames = [None; Kinds::COUNT];
+        let mut frames: [Option<FrameId>; Format::ALL.len()] = [None; Format::ALL.len()];
         let Aside { mut special, mut deflating } = std::mem::take(&mut self.aside);
         let pays = self.n_deflating > 0 && body_bytes(&message) >= DEFLATE_BYTES_MIN;
         let Self { places, subscribers, turn, dirty, .. } = self;
-        subscribers.matches(message.topic(), |subscriber: Subscriber, _| {
-            let place = &mut places[subscriber as usize];
-            if place.is_special() {
-                special.push(subscriber);
-            } else if pays && place.deflates() {
-                deflating.push(subscriber);
-            } else {
-                let format = Kinds::format(place.kind);
-                let frame = frames[format as usize]
-                    .get_or_insert_with(|| turn.add(index, encode::frame(&message, format).clone()));
-                turn.stage(&mut place.list, *frame);
-                if place.mark_dirty() {
-                    dirty.push(subscriber);
+        subscribers.matches_by_topic(message.topic(), |seats| {
+            for Seat { subscriber, .. } in seats {
+                let place = &mut places[*subscriber as usize];
+                if place.is_plain() || place.is_common() && !pays {
+                    let frame = match &mut frames[usize::from(place.format)] {
+                        Some(frame) => *frame,
+                        none => *none.insert(add_plain(turn, &message, index, place.format)),
+                    };
+                    turn.stage(&mut place.list, frame);
+                    if place.mark_dirty() {
+                        dirty.push(*subscriber);
+                    }
+                } else if place.is_common() {
+                    deflating.push(*subscriber);
+                } else {
+                    special.push(*subscriber);
                 }
             }
         });
@@ -203,6 +206,11 @@ impl Hub {
             Kinds::window(kind).and_then(|window| encode::deflated_already(message, format, window));
         deflated.unwrap_or_else(|| encode::frame(message, format))
     }
+}
+
+#[cold]
+fn add_plain(turn: &mut Turn, message: &Message<'_>, index: usize, format: u8) -> FrameId {
+    turn.add(index, encode::frame(message, Format::ALL[usize::from(format)]).clone())
 }
 
 fn body_bytes(message: &Message<'_>) -> usize {

@@ -69,9 +69,11 @@ enum Seats {
 
 /// What a match hands out, with the way back to its entry.
 #[derive(Debug, Clone, Copy)]
-struct Seat {
-    subscriber: Subscriber,
-    entry: EntryId,
+pub struct Seat {
+    /// Who subscribed.
+    pub subscriber: Subscriber,
+    /// The subscription.
+    pub entry: EntryId,
 }
 
 /// Two or more who subscribed to the same.
@@ -136,9 +138,16 @@ impl Trie {
         }
     }
 
-    /// Calls `found` for each subscription that matches `topic`, prefixes from the shortest to the longest, then exact
-    /// ones. A subscriber with several matching subscriptions is found several times.
+    /// Calls `found` for each subscription that matches `topic`, as [`matches_by_topic`](Self::matches_by_topic) has them.
     pub fn matches(&self, topic: &[u8], mut found: impl FnMut(Subscriber, EntryId)) {
+        self.matches_by_topic(topic, |seats| {
+            seats.iter().for_each(|seat| found(seat.subscriber, seat.entry))
+        });
+    }
+
+    /// Calls `found` with all who hold the same matching topic, once for each: prefixes from the shortest to the longest, then
+    /// the exact one. A subscriber with several matching subscriptions is found several times.
+    pub fn matches_by_topic(&self, topic: &[u8], mut found: impl FnMut(&[Seat])) {
         let (mut state, mut start) = (self.seed.start(), 0);
         for lengths in self.prefix_levels.octets() {
             let rest = &topic[start..];
@@ -177,13 +186,11 @@ impl Trie {
         self.slots.find(spread(hash), is_it).map(|slot| slot.node)
     }
 
-    fn hand_out(&self, seats: Seats, found: &mut impl FnMut(Subscriber, EntryId)) {
+    fn hand_out(&self, seats: Seats, found: &mut impl FnMut(&[Seat])) {
         match seats {
             Seats::Nobody => {}
-            Seats::One(seat) => found(seat.subscriber, seat.entry),
-            Seats::Many { crowd } => {
-                self.crowds[crowd].seats.iter().for_each(|seat| found(seat.subscriber, seat.entry))
-            }
+            Seats::One(seat) => found(&[seat]),
+            Seats::Many { crowd } => found(&self.crowds[crowd].seats),
         }
     }
 
