@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import chart
 from results import FLOOR, Results, Spread
@@ -25,6 +26,8 @@ def number(value: float) -> str:
             return number(value / unit) + name
     if abs(value) >= 1000:
         return f"{value:,.0f}"
+    if 0 < abs(value) < 0.1:
+        return f"{value:.3f}"
     return f"{value:.0f}" if abs(value) >= 100 or value == 0 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
@@ -178,7 +181,7 @@ def full_section(results: Results) -> str:
     parts.append("")
     for note in notes(results):
         parts += [note, ""]
-    parts += [disturbances(results), ""]
+    parts += [disturbances(results), others(results), ""]
     for run in results.errors:
         parts += [f"Failed: {run['server']}, {run['workload']}, repetition {run['rep'] + 1}: {run['error']}.", ""]
     return "\n".join(parts).rstrip()
@@ -190,6 +193,15 @@ def disturbances(results: Results) -> str:
     named = [f"{run['workload']} {run['server']} {run['rep'] + 1} ({run['steal']:.0%})" for run in results.disturbed]
     return "Disturbed by the hypervisor (of all cores' time, stolen), repeated and left out where a repetition was quiet: " \
         + ", ".join(named) + "."
+
+
+def others(results: Results) -> str:
+    """How quiet the machine was."""
+    shares = [run["others"] for runs in results.runs.values() for run in runs.values() if "others" in run]
+    if not shares:
+        return ""
+    return f"Programs that had nothing to do with it used {median(shares):.1%} of all cores' time during a run (median; at most " \
+        f"{max(shares):.0%})."
 
 
 def with_section(text: str, section: str, path: Path) -> str:

@@ -63,6 +63,20 @@ def cores() -> tuple[int | None, int | None]:
     return (mine[0], mine[1]) if len(mine) > 1 else (None, None)
 
 
+def busy_s() -> tuple[float, float]:
+    """CPU that all programs, and our ended children with theirs, have used so far, seconds."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Without idle and waiting for disks.
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"), used.ru_utime + used.ru_stime
+
+
+def others_share(before: tuple[float, float], seconds: float) -> float:
+    """Of all cores' time, what programs used that are no part of the measurement."""
+    machine, ours = (now - then for now, then in zip(busy_s(), before))
+    return max(0.0, round((machine - ours) / seconds / os.cpu_count(), 3))
+
+
 def measure(server: Server, call: list[str], publishes: bool, binaries: Path, scratch: Path) -> dict:
     """One run: the figures, or what went wrong."""
     server_core, client_core = cores()
@@ -87,7 +101,7 @@ def measure(server: Server, call: list[str], publishes: bool, binaries: Path, sc
 def line_of(figures: dict) -> str:
     """A run for whoever watches."""
     if "error" in figures:
-        return f"ERROR {figures['error']}"
+        return f"ERROR {figures['error']} {figures.get('log', '').strip()[-300:]}"
     words = []
     for name, form in [
         ("deliveries_per_s", "{:,.0f} deliveries/s"), ("cpu_us", "{:.2f} µs CPU each"), ("p99_us", "p99 {:,.0f} µs"),
@@ -104,15 +118,15 @@ def sweep(name: str, workload: Workload, chosen: list[Server], rep: int, args: a
     turn = rep % len(chosen)
     for server in chosen[turn:] + chosen[:turn]:
         for attempt in range(1 + REPEATS_MAX):
-            began = int(time.time())
+            began, before = time.time(), busy_s()
             call = workload.quick if args.quick else workload.call
             with tempfile.TemporaryDirectory(prefix="trestle-bench-") as scratch:
                 figures = measure(server, call, workload.publishes, args.binaries, Path(scratch))
                 if "error" in figures and (log := Path(scratch, f"{server.name}.log")).exists():
                     figures["log"] = log.read_text(errors="replace")[-500:]
             disturbed = figures.get("steal", 0) > STEAL_MAX
-            write({"server": server.name, "workload": name, "rep": rep, "attempt": attempt, "unix_time_s": began,
-                   "disturbed": disturbed, **figures})
+            write({"server": server.name, "workload": name, "rep": rep, "attempt": attempt, "unix_time_s": int(began),
+                   "others": others_share(before, time.time() - began), "disturbed": disturbed, **figures})
             mark = f"  [disturbed: {figures['steal']:.0%} stolen]" if disturbed else ""
             print(f"{rep + 1}  {name:8} {server.name:13} {line_of(figures)}{mark}", flush=True)
             if not disturbed:
@@ -148,6 +162,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--binaries", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--target", type=Path, required=True, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.binaries, args.target = args.binaries.resolve(), args.target.resolve()
     args.runs = args.runs or (1 if args.quick else 5)
     return args
 
@@ -213,4 +228,5 @@ def main() -> None:
     print(f"\nresults: {args.output}", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -48,8 +48,8 @@ class ResultsTest(unittest.TestCase):
         self.assertEqual(len(results.errors), 1)
 
     def test_numbers_keep_three_digits(self):
-        texts = {0: "0", 0.1234: "0.12", 4.567: "4.57", 45.67: "45.7", 456.7: "457", 4567: "4,567", 45_678: "45.7 k",
-                 456_789: "457 k", 4_567_890: "4.57 M"}
+        texts = {0: "0", 0.0123: "0.012", 0.1234: "0.12", 4.567: "4.57", 45.67: "45.7", 456.7: "457", 4567: "4,567",
+                 45_678: "45.7 k", 456_789: "457 k", 4_567_890: "4.57 M"}
         for value, text in texts.items():
             self.assertEqual(report.number(value), text)
 
