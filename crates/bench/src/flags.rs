@@ -56,7 +56,7 @@ and how to publish to it; these two are the same measurement:
 
 Exit codes: 0 measured; 1 a closed loop lost messages or clients, or any run got messages twice, in wrong order, on a \
 wrong topic or damaged (losses of an open loop are a result, see --strict); 64 wrong flags; 69 the server or the publisher's peer cannot be reached; \
-71 the machine lacks something, for example file descriptors.";
+71 the machine lacks something, for example file descriptors; 130 interrupted.";
 
 /// The six measurements.
 #[derive(Debug, Clone, Subcommand)]

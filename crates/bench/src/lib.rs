@@ -16,6 +16,7 @@ pub mod clock;
 pub mod flags;
 pub mod frames;
 pub mod host;
+pub mod interrupt;
 pub mod marker;
 pub mod output;
 pub mod pattern;

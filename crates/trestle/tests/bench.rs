@@ -156,3 +156,29 @@ fn each_workload_explains_its_flags() {
     let help = String::from_utf8(bench("--help").stdout).unwrap();
     assert!(help.contains("Exit codes") && help.contains("nats://"), "{help}");
 }
+
+/// A server that outlived its run would be nobody's.
+#[test]
+fn a_signal_ends_the_run_and_the_server_that_it_started() {
+    // In the place of an edge: it says where it listens, which is here, and nobody there ever answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (script, note) = (folder.path().join("edge"), folder.path().join("pid"));
+    let (port, place) = (listener.local_addr().unwrap().port(), note.display());
+    let lines = format!(
+        "#!/bin/sh\necho $$ > {place}\necho 'listening on http://127.0.0.1:{port}/' >&2\nexec sleep 600\n"
+    );
+    std::fs::write(&script, lines).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_trestle"))
+        .args(["bench", "idle", "--clients", "1", "--connect-timeout", "600", "--server"])
+        .arg(&script)
+        .spawn()
+        .unwrap();
+    let _client = listener.accept().unwrap();
+    let killed = Command::new("kill").arg(run.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    let pid: i32 = std::fs::read_to_string(note).unwrap().trim().parse().unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}

@@ -9,6 +9,8 @@ use trestle_process::exit::Exit;
 use trestle_process::source::Endpoint;
 use trestle_process::zmq::{self as sockets, Bounds, Listen};
 
+use crate::interrupt;
+
 /// How often an endless wait for a subscription looks at the clock, milliseconds.
 const POLL_MS: i64 = 50;
 
@@ -69,6 +71,7 @@ impl ZmqPublisher {
 
     /// Takes in subscriptions, for a moment.
     fn hear(&mut self) -> Result<(), Exit> {
+        interrupt::check()?;
         let failed = |error: zmq::Error| Exit::os(format!("ØMQ: {error}"));
         sockets::poll(&mut [self.socket.as_poll_item(zmq::POLLIN)], POLL_MS).map_err(failed)?;
         loop {

@@ -1,6 +1,7 @@
 //! Publishing and counting: `fanout`, `latency`, `topics` and `forwarder`.
 
 use std::num::NonZeroU64;
+use std::thread;
 use std::time::Duration;
 
 use trestle_process::exit::Exit;
@@ -170,7 +171,11 @@ impl Deliver {
         let mut looked_ns = scene.clock.now_ns();
         let (begun_ns, mut moved_ns, mut seen) = (looked_ns, looked_ns, (0, 0));
         loop {
-            scene.turn(timeout, receiver)?;
+            let turned = scene.turn(timeout, receiver)?;
+            if self.spin && turned == 0 {
+                // The publisher may be bound to the same core.
+                thread::yield_now();
+            }
             if let Pace::Closed { in_flight } = self.plan.pace {
                 let Tally { delivered, complete, .. } = receiver.tally;
                 publishing.acknowledge(acknowledged(delivered, self.layout.fan(), complete, in_flight));

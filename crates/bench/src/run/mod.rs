@@ -14,6 +14,7 @@ use crate::body::Body;
 use crate::clock::nanoseconds;
 use crate::flags::{Bench, Common, Forwarder, Load, Output, Server, Source, Workload};
 use crate::host::machine;
+use crate::interrupt;
 use crate::marker::Marker;
 use crate::output::{self, Progress};
 use crate::pattern::Pattern;
@@ -29,6 +30,7 @@ use scene::{Scene, Stage};
 /// # Errors
 /// An [`Exit`] with the codes that `trestle bench --help` lists.
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
+    interrupt::watch()?;
     let report = measure(bench)?;
     output::print(&report, bench.output().json)?;
     Ok(verdict(&report, bench.is_strict())?)

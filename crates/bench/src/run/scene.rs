@@ -12,6 +12,7 @@ use crate::clock::{Clock, seconds};
 use crate::flags::{self, Clients, Server};
 use crate::host::machine;
 use crate::host::processes::{CpuSample, MemorySample, Processes};
+use crate::interrupt;
 use crate::marker::Marker;
 use crate::output::Progress;
 use crate::pattern::Pattern;
@@ -275,6 +276,7 @@ impl Scene {
         let connected = self.swarm.connect(&mut Deaf, |done| progress.at(done));
         let mut connected =
             connected.map_err(|error| Exit::os(format!("connecting to {}: {error}", self.target)))?;
+        interrupt::check()?;
         let used = before.map(|before| self.processes.cpu().since(&before, connected.connect.seconds));
         let handshakes = connected.connect.ready.max(1) as f64;
         connected.connect.server_cpu_us_per_handshake = used.map(|used| used.total_s * 1e6 / handshakes);
@@ -291,6 +293,7 @@ impl Scene {
     }
 
     pub(super) fn turn(&mut self, timeout: Duration, sink: &mut impl Sink) -> Result<usize, Exit> {
+        interrupt::check()?;
         self.swarm.turn(Some(timeout), sink).map_err(|error| Exit::os(format!("epoll: {error}")))
     }
 

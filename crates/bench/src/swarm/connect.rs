@@ -12,6 +12,7 @@ use super::shake::Shake;
 use super::{Connection, HEADROOM, MARK_BYTES, READ_BYTES_MAX, Sink, State, Swarm, register};
 use crate::clock::{nanoseconds, seconds};
 use crate::frames::Frames;
+use crate::interrupt;
 use crate::report;
 use crate::tally::quantiles;
 use crate::target::source_address;
@@ -45,7 +46,7 @@ impl Swarm {
         self.connections.clear();
         let began_ns = clock.now_ns();
         let (mut moved_ns, mut done) = (began_ns, 0);
-        while done < total {
+        while done < total && !interrupt::is_set() {
             let mut started = self.connections.len();
             while started < total as usize && started - (done as usize) < self.options.in_progress as usize {
                 self.dial(started)?;
