@@ -51,7 +51,7 @@ impl Lane {
 
 impl Pace {
     /// Follows a change of the subscriptions, which are in the order of their keys. Returns whether one is limited; what
-    /// no subscription wants any more is forgotten.
+    /// no subscription wants any more is forgotten, what is wanted and not limited is [free](Self::take_free).
     pub(crate) fn follow(&mut self, subscriptions: &[Subscription], now: Instant) -> bool {
         let before = std::mem::take(&mut self.lanes);
         for held in subscriptions.iter().filter(|held| held.interval > Duration::ZERO) {
@@ -66,7 +66,9 @@ impl Pace {
         }
         for lane in &mut self.lanes {
             let same = |old: &&Lane| lane.covers(&old.topic) || old.covers(&lane.topic);
-            lane.next = before.iter().filter(same).map(|old| old.next).max().unwrap_or(now);
+            let next = before.iter().filter(same).map(|old| old.next).max();
+            // One that now may be sent more often does not wait out what it was before.
+            lane.next = next.map_or(now, |next| next.min(now + lane.interval));
         }
         let is_wanted = |topic: &[u8]| subscriptions.iter().any(|held| held.wants(topic));
         self.held.retain(|_, held| is_wanted(&held.topic));
@@ -126,6 +128,18 @@ impl Pace {
         }
         self.held = kept;
         due
+    }
+
+    /// Takes what no limited subscription matches any more, in its order.
+    pub(crate) fn take_free(&mut self) -> Vec<(u64, Held)> {
+        let (kept, free): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.held).into_iter().partition(|(_, held)| self.concerns(&held.topic));
+        self.held = kept;
+        for held in free.values() {
+            self.bytes -= held.frame.len();
+            self.latest.remove(&held.topic);
+        }
+        free.into_iter().collect()
     }
 
     /// Takes everything, in its order.

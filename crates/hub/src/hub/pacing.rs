@@ -97,7 +97,7 @@ impl Hub {
         self.review(id);
     }
 
-    fn push_held(&mut self, id: SessionId, held: Vec<(u64, Held)>) {
+    pub(super) fn push_held(&mut self, id: SessionId, held: Vec<(u64, Held)>) {
         let before = self.routed;
         for (seq, Held { frame, position, .. }) in held {
             // From here on it is sent: what comes later is held in turn.

@@ -199,7 +199,11 @@ impl Hub {
         let session = &mut self.sessions[id as usize];
         if session.pace.is_some() || session.subscriptions.iter().any(|held| !held.interval.is_zero()) {
             let mut pace = session.pace.take().unwrap_or_default();
-            session.pace = pace.follow(&session.subscriptions, now).then_some(pace);
+            let is_limited = pace.follow(&session.subscriptions, now);
+            let free = pace.take_free();
+            session.pace = is_limited.then_some(pace);
+            self.push_held(id, free);
+            self.schedule(id);
         }
         self.review(id);
     }

@@ -314,6 +314,57 @@ fn max_hz_keeps_the_latest_while_the_client_does_not_read() {
     );
 }
 
+/// It was forgotten with the limit, or, where another subscription was still limited, held for ever.
+#[test]
+fn what_was_held_comes_when_the_limit_goes() {
+    for other in ["x", "y"] {
+        check(
+            &r#"a opens json
+               a says {"id":1,"subscribe":{"topics":["x"],"max_hz":1}}
+               a says {"id":2,"subscribe":{"topics":["OTHER"],"max_hz":1}}
+               publish x one
+               publish x two
+               a says {"id":3,"subscribe":{"topics":["x"]}}
+               publish x three
+               wait 2s"#
+                .replace("OTHER", other),
+            &"a: welcome 25000 @0
+             a: subscribed 1 x @0 all
+             a: caught_up 1 @0 0
+             a: subscribed 2 OTHER @0 all
+             a: caught_up 2 @0 0
+             a: event x @1 one
+             a: event x @2 two
+             a: subscribed 3 x @2 all
+             a: caught_up 3 @2 0
+             a: event x @3 three"
+                .replace("OTHER", other),
+        );
+    }
+}
+
+/// It waited as long as the limit before had said.
+#[test]
+fn what_is_held_is_due_by_the_new_limit() {
+    check(
+        r#"a opens json
+           a says {"id":1,"subscribe":{"topics":["x"],"max_hz":0.1}}
+           publish x one
+           publish x two
+           a says {"id":2,"subscribe":{"topics":["x"],"max_hz":4}}
+           wait 0.25s
+           a leaves"#,
+        "a: welcome 25000 @0
+         a: subscribed 1 x @0 all
+         a: caught_up 1 @0 0
+         a: event x @1 one
+         a: subscribed 2 x @2 all
+         a: caught_up 2 @2 0
+         a: event x @2 two
+         a: gone",
+    );
+}
+
 #[test]
 fn whoever_unsubscribes_hears_nothing_of_what_was_held() {
     check(
