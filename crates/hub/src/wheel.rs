@@ -37,9 +37,12 @@ impl<T> Wheel<T> {
         // After a pause longer than a round, each slot is visited once, not once for every tick of the pause.
         let from = (self.fired + 1).max(end.saturating_sub(SLOTS as u64 - 1));
         for tick in from..=end {
-            out.extend(
-                self.slots[Self::slot(tick)].extract_if(.., |(due, _)| *due <= end).map(|(_, timer)| timer),
-            );
+            let slot = &mut self.slots[Self::slot(tick)];
+            out.extend(slot.extract_if(.., |(due, _)| *due <= end).map(|(_, timer)| timer));
+            // After a storm the memory goes back.
+            if slot.len() < slot.capacity() / 4 {
+                slot.shrink_to(slot.len() * 2);
+            }
         }
         self.fired = self.fired.max(end);
     }
