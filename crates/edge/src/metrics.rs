@@ -154,6 +154,8 @@ pub struct ShardMetrics {
     pub conflated: Tally,
     /// Requests for a WebSocket that got none.
     pub refusals: Tallies<Refusal>,
+    /// Times that accepting paused for want of open files or memory.
+    pub accept_pauses: Tally,
     /// WebSockets that ended, by the close code that the edge sent or answered.
     pub closed: Tallies<Option<CloseCode>>,
 }
@@ -200,6 +202,12 @@ impl Edge {
         page.gauge("subscriptions", "Subscriptions of all sessions now", subscriptions)?;
         let refusals = self.sums("cause", |shard| &shard.refusals);
         page.counters("handshake_refusals", "Requests for a WebSocket that got none", &refusals)?;
+        let pauses = self.sum(|shard| &shard.accept_pauses);
+        page.counter(
+            "accept_pauses",
+            "Times that accepting paused for want of open files or memory",
+            pauses,
+        )?;
         let closed = self.sums("code", |shard| &shard.closed);
         page.counters("sessions_closed", "WebSockets that ended; 1006 is a connection that broke", &closed)
     }

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -13,37 +14,74 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use warp::http::Request;
 
+use super::files;
 use crate::http::{self, Door, Peer};
+use crate::metrics::ShardMetrics;
 
 /// Bytes of a request's head; beyond them 431. Hyper takes no less than 8 KiB.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// How long to wait when there are no more file descriptors: some connection will end.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between looks whether a connection can be accepted again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// At its limit an edge accepts one for each that goes. That pauses are needed is said again only after so long without.
+const SAID_FOR: Duration = Duration::from_secs(60);
 
-/// Accepts until its task is aborted.
-pub(super) async fn accept_all(listener: TcpListener, door: Door, handshake_timeout: Duration) {
-    let mut said_exhausted = false;
+/// Accepts until its task is aborted. When open files become scarce it pauses: who comes then waits in the kernel.
+pub(super) async fn accept_all(
+    listener: TcpListener,
+    door: Door,
+    handshake_timeout: Duration,
+    metrics: Arc<ShardMetrics>,
+) {
+    let mut paused: Option<Instant> = None;
     loop {
-        match listener.accept().await {
+        let failed = match listener.accept().await {
             Ok((stream, peer)) => {
-                said_exhausted = false;
+                let is_last = files::are_scarce(&stream);
                 tokio::task::spawn_local(serve(stream, peer, door.clone(), handshake_timeout));
-            }
-            Err(error) if is_exhausted(&error) => {
-                if !std::mem::replace(&mut said_exhausted, true) {
-                    tracing::error!(%error, "accepting pauses until a connection ends");
+                if !is_last {
+                    continue;
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
             }
-            // The peer was gone before it was accepted.
-            Err(_) => {}
+            Err(error) if is_of_the_peer(&error) => continue,
+            Err(error) => Some(error),
+        };
+        metrics.accept_pauses.add(1);
+        if paused.is_none_or(|at| at.elapsed() >= SAID_FOR) {
+            say_pause(failed);
         }
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            if !files::are_still_scarce(&listener) {
+                break;
+            }
+        }
+        paused = Some(Instant::now());
     }
 }
 
-fn is_exhausted(error: &io::Error) -> bool {
-    // ENFILE, EMFILE, ENOMEM, ENOBUFS.
-    matches!(error.raw_os_error(), Some(23 | 24 | 12 | 105))
+/// It was gone before it was accepted, or its network failed (accept(2)); the next one may be well.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    let kinds = [ConnectionAborted, ConnectionReset, ConnectionRefused, Interrupted];
+    let network = [HostUnreachable, NetworkUnreachable, NetworkDown];
+    // EPROTO.
+    kinds.contains(&error.kind()) || network.contains(&error.kind()) || error.raw_os_error() == Some(71)
+}
+
+fn say_pause(failed: Option<io::Error>) {
+    match failed {
+        // Not EMFILE, so it is no limit of this process.
+        Some(error) if error.raw_os_error() != Some(24) => tracing::error!(
+            %error,
+            "accepting pauses until the system has room again: clients wait, those connected are served on"
+        ),
+        _ => tracing::error!(
+            limit = files::limit(),
+            "accepting pauses until connections end: nearly all files that this process may open are in use, clients \
+             wait, those connected are served on; raise the limit (ulimit -n, LimitNOFILE=) or run more replicas"
+        ),
+    }
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, door: Door, handshake_timeout: Duration) {

@@ -5,6 +5,7 @@
 
 mod accept;
 mod connection;
+mod files;
 mod listen;
 mod state;
 
@@ -76,7 +77,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         let (appended, mut stopping) = (Arc::clone(&options.appended), options.stopping.clone());
         let (requests, openings) = mpsc::unbounded_channel();
         let (upstream, metrics) = (Arc::clone(&options.upstream), Arc::clone(&options.metrics));
-        let door = Door::new(requests, upstream, metrics, options.limits.subscriptions_max);
+        let door = Door::new(requests, upstream, Arc::clone(&metrics), options.limits.subscriptions_max);
         let Options { handshake_timeout, drain_timeout, flush_window, .. } = options;
         let state = Rc::new(RefCell::new(State::new(options)));
 
@@ -85,7 +86,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         tasks.spawn_local(keep_time(Rc::clone(&state)));
         tasks.spawn_local(keep_pace(Rc::clone(&state)));
         let opening = tasks.spawn_local(connection::open_all(Rc::clone(&state), openings, handshake_timeout));
-        let accepting = tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout));
+        let accepting = tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout, metrics));
         tokio::select! {
             // The sender lives as long as the process; if it is gone, so is the reason to run.
             _ = stopping.wait_for(|stopping| *stopping) => {}

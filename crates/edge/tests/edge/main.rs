@@ -1,8 +1,10 @@
 //! The running edge over loopback, on free ports.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod churn;
 mod client;
 mod compression;
+mod exhaustion;
 mod files;
 mod fixture;
 mod formats;
@@ -12,7 +14,9 @@ mod json;
 mod limits;
 mod link;
 mod open;
+mod pace;
 mod process;
+mod program;
 mod shards;
 mod shutdown;
 mod silence;

@@ -1,102 +1,19 @@
 //! The program: what it says, its exit codes, signals, files that it leaves open.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use crate::client::{Client, JSON, Said};
 use crate::fixture::{DEADLINE, until};
 use crate::http::{Answer, Request, connect};
-
-const NOBODY: &str = "--source=tcp://127.0.0.1:1";
-const FREE_PORTS: [&str; 3] = ["--listen=127.0.0.1:0", "--control=127.0.0.1:0", "--metrics=127.0.0.1:0"];
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trestle-edge"));
-    command.env_clear();
-    command
-}
+use crate::program::{FREE_PORTS, NOBODY, Program, program};
 
 /// Runs to the end, which is an error, and gives the exit code and what was said.
 fn fails(command: &mut Command) -> (i32, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code().unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-/// A started edge, killed at the end.
-struct Program {
-    child: Child,
-    said: std::io::Lines<BufReader<ChildStderr>>,
-    address: SocketAddr,
-    metrics: SocketAddr,
-}
-
-impl Program {
-    /// Starts it and reads its addresses from its log.
-    fn start(flags: &[&str]) -> Self {
-        Self::spawn(program().args(flags))
-    }
-
-    fn spawn(command: &mut Command) -> Self {
-        let mut child = command.args(FREE_PORTS).stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = said.by_ref().map(Result::unwrap).find(|line| line.contains("listening on")).unwrap();
-        let part = |before: &str, after: &str| {
-            let rest = line.split_once(before).unwrap().1;
-            rest.split_once(after).unwrap().0.parse().unwrap()
-        };
-        let (address, metrics) = (part("on http://", "/,"), part("metrics on http://", "/metrics"));
-        Self { child, said, address, metrics }
-    }
-
-    fn client(&self, target: &str) -> Client {
-        Client::upgrade(connect(self.address), &Request::websocket(target, JSON).bytes()).welcomed()
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
-    }
-
-    /// The next line of its log that has `text`.
-    fn says(&mut self, text: &str) -> String {
-        self.said.by_ref().map(Result::unwrap).find(|line| line.contains(text)).expect("it says so")
-    }
-
-    /// What it says until it ends, and its exit code.
-    fn end(&mut self) -> (Vec<String>, Option<i32>) {
-        let rest = self.said.by_ref().map(Result::unwrap).collect();
-        (rest, self.child.wait().unwrap().code())
-    }
-
-    fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
-    /// TCP connections of its public port, as the kernel has them.
-    fn established(&self) -> usize {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let port = format!(":{:04X}", self.address.port());
-        let is_ours = |line: &&str| {
-            let mut fields = line.split_whitespace().skip(1);
-            fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some("01")
-        };
-        table.lines().filter(is_ours).count()
-    }
-
-    fn connections(&self) -> u64 {
-        let page = Request::get("/metrics").with("Connection", "close").to(self.metrics);
-        let lines = page.text().lines().filter(|line| line.starts_with("trestle_edge_connections{"));
-        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -194,28 +111,6 @@ fn a_cut_publisher_is_said() {
     assert!(line.contains(&feed.endpoint) && line.contains("--frame-bytes-max"), "{line}");
 }
 
-#[test]
-fn five_hundred_connections_leave_no_open_file() {
-    let program = Program::start(&[NOBODY, "--shards", "2"]);
-    let settled = || until("no connection", || (program.connections() == 0).then_some(()));
-    drop(program.client("/ws"));
-    settled();
-    let before = program.open_files();
-    for batch in 0..20 {
-        let clients: Vec<_> = (0..25).map(|n| program.client(&format!("/ws?topic={batch}/{n}"))).collect();
-        until("the batch", || (program.connections() == 25).then_some(()));
-        // Every other one says goodbye.
-        for (n, mut client) in clients.into_iter().enumerate() {
-            if n % 2 == 0 {
-                client.send(trestle_hub::ws::Opcode::Close, b"");
-            }
-        }
-        settled();
-    }
-    // A connection attempt upstream, or what a thread opened late, comes on top.
-    until("as few open files as before", || (program.open_files() <= before + 8).then_some(()));
-}
-
 /// Slow loris the other way round: whoever asks for files and reads none would hold a connection for ever.
 #[test]
 fn a_reader_of_files_that_does_not_read_is_cut() {
@@ -225,21 +120,6 @@ fn a_reader_of_files_that_does_not_read_is_cut() {
     lazy.write_all(&request).unwrap();
     until("its connection", || (program.established() == 1).then_some(()));
     until("its end", || (program.established() == 0).then_some(()));
-}
-
-/// Without file descriptors nobody new is served, and all go on once there are some again.
-#[test]
-fn running_out_of_files_is_said_and_survived() {
-    let mut limited = Command::new("sh");
-    limited.env_clear().args(["-c", "ulimit -n 80; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trestle-edge")]);
-    let mut program = Program::spawn(limited.args(["--shards=1", NOBODY]));
-    let mut old = program.client("/ws");
-    let many: Vec<_> = (0..100).map(|_| connect(program.address)).collect();
-    program.says("accepting pauses");
-    assert_eq!(old.subscribe(&["a"])["recorded"], "all", "who is there is served");
-    drop(many);
-    let mut new = program.client("/ws");
-    assert_eq!(new.subscribe(&["a"])["recorded"], "all");
 }
 
 /// A page that is open asks on a connection that it has; a WebSocket opened now would end without a goodbye.

@@ -2,8 +2,12 @@
 
 use std::thread;
 
+use serde_json::json;
+
 use crate::client::{Client, JSON, RAW, Said};
 use crate::fixture::{Feed, TestEdge};
+use crate::http::{Request, connect};
+use crate::program::Program;
 
 const OUTBOX_BYTES_MAX: u64 = 256 << 10;
 const BODY_BYTES: usize = 16 << 10;
@@ -130,4 +134,88 @@ fn one_that_asks_without_reading_is_bounded() {
     assert!(waits < 4 << 20, "{waits} bytes wait");
     assert!(sender.join().unwrap() < 10_000, "it is cut");
     edge.until_connections(0);
+}
+
+/// What comes until `last`: the number of each event, and how many were declared lost right before it.
+fn read_to_last(client: &mut Client) -> Vec<(usize, u64)> {
+    let (mut got, mut lost) = (Vec::new(), 0);
+    loop {
+        let message = client.json_message();
+        if let Some(gap) = message.get("lost") {
+            assert_eq!(gap["cause"], "slow_consumer");
+            lost += gap["count"].as_u64().expect("an exact count");
+        } else if message["event"]["text"] == "last" {
+            assert_eq!(lost, 0, "the newest stay");
+            return got;
+        } else if let Some(text) = message["event"]["text"].as_str() {
+            got.push((number(text), std::mem::take(&mut lost)));
+        }
+    }
+}
+
+/// One client of each policy that does not read, at once, beside fifty who do.
+#[test]
+fn each_policy_does_as_it_says_and_nobody_else_notices() {
+    let (feed, edge) = edge();
+    let subscriber = |policy: &str| {
+        let mut client = Client::with_small_buffer(&edge, "/ws", JSON);
+        client.command(&json!({"id": 1, "subscribe": {"topics": ["t"], "policy": policy}}));
+        client.named("caught_up");
+        client
+    };
+    let [_closed, mut oldest, mut latest] = ["disconnect", "drop_oldest", "conflate"].map(subscriber);
+    publish_to(&feed, (0..50).map(|_| Client::raw(&edge, "/")).collect());
+    edge.until_metric("sessions_closed_total{code=\"4008\"}", |n| n == 1);
+    let waiting = edge.until_metric("outbox_bytes", |bytes| bytes > 0);
+    assert!(waiting <= 3 * OUTBOX_BYTES_MAX, "{waiting} bytes wait");
+    feed.send(&["t", "last"]);
+
+    let got = read_to_last(&mut oldest);
+    let mut next = 0;
+    for (n, lost) in &got {
+        assert_eq!(*n as u64, next + lost, "each is sent or declared lost, in order: {got:?}");
+        next = *n as u64 + 1;
+    }
+    assert_eq!(next, MESSAGES as u64, "the newest stay");
+    assert_eq!(edge.metric(DROPPED), got.iter().map(|(_, lost)| lost).sum::<u64>());
+    assert_ne!(edge.metric(DROPPED), 0, "it was slow");
+
+    let got = read_to_last(&mut latest);
+    assert!(got.is_sorted_by(|a, b| a.0 < b.0), "{got:?}");
+    assert!(got.iter().all(|(_, lost)| *lost == 0), "what a newer one replaces is not lost");
+    edge.until_metric("conflated_messages_total", |n| n as usize + got.len() == MESSAGES);
+    edge.until_metric("outbox_bytes", |bytes| bytes == 0);
+}
+
+/// Recorded messages wait in the log, once for all; others in the outboxes, of which each has its bound.
+#[test]
+fn memory_is_bounded_whatever_nobody_reads() {
+    const SLOW: u64 = 20;
+    const BOUND: u64 = 64 << 10;
+    const LOG: u64 = 1 << 20;
+    const SLACK: u64 = 4 << 20;
+    for record in ["--record=", "--no-record"] {
+        let feed = Feed::bound();
+        let source = format!("--source={}", feed.endpoint);
+        let program = Program::start(&[&source, record, "--outbox-bytes-max=64KiB", "--log-bytes-max=1MiB"]);
+        let request = Request::websocket("/?topic=t", RAW).bytes();
+        let mut reader = Client::upgrade(connect(program.address), &request);
+        let _slow: Vec<_> =
+            (0..SLOW).map(|_| Client::upgrade(Client::small_buffer(program.address), &request)).collect();
+        feed.wait_for(if record == "--no-record" { "+t" } else { "+" });
+        let round = |reader: &mut Client| {
+            (0..MESSAGES).for_each(|n| {
+                feed.send(&["t".to_owned(), body(n)]);
+                assert_eq!(reader.message(), Said::Text(body(n)));
+            });
+        };
+        // What the kernel takes is no memory of the process; it is full after this, and the log, too.
+        round(&mut reader);
+        program.until_metric("dropped_messages_total", |n| n > 0);
+        let before = program.rss_bytes();
+        (0..4).for_each(|_| round(&mut reader));
+        let grown = program.rss_bytes().saturating_sub(before);
+        assert!(grown < SLOW * BOUND + LOG + SLACK, "{record}: grown by {grown} bytes");
+        assert!(program.metric("outbox_bytes") <= SLOW * BOUND, "{record}");
+    }
 }
