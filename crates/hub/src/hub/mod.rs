@@ -127,7 +127,6 @@ pub struct Hub {
 
     turn: Turn,
     aside: Aside,
-    n_deflating: usize,
     dirty: Vec<SessionId>,
     /// The newest message of each topic for which a session conflates.
     latest: Latest,
@@ -168,7 +167,6 @@ impl Hub {
             unrouted_from: 0,
             turn: Turn::new(Kinds::COUNT),
             aside: Aside::default(),
-            n_deflating: 0,
             dirty: Vec::new(),
             latest: HashMap::new(),
             latest_max: 0,

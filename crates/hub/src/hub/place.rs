@@ -12,8 +12,6 @@ use crate::ws::DeflateWindow;
 pub(super) struct Place {
     pub(super) list: List,
     pub(super) kind: Kind,
-    /// Its number in `Format::ALL`, which is in the kind, too.
-    pub(super) format: u8,
     flags: u8,
 }
 
@@ -25,8 +23,6 @@ const BEHIND: u8 = 2;
 const PACED: u8 = 4;
 /// Somebody wants to know the newest message of each topic, for when the session falls behind.
 const CONFLATES: u8 = 8;
-/// Compression was negotiated.
-const DEFLATES: u8 = 16;
 
 impl Place {
     /// Whether it was.
@@ -47,22 +43,13 @@ impl Place {
         self.flags & BEHIND != 0
     }
 
-    /// A message is just staged for it, as it is.
-    pub(super) fn is_plain(self) -> bool {
-        self.flags & (BEHIND | PACED | CONFLATES | DEFLATES) == 0
-    }
-
-    /// A message is just staged for it, compressed or not.
+    /// A message is just staged for it.
     pub(super) fn is_common(self) -> bool {
         self.flags & (BEHIND | PACED | CONFLATES) == 0
     }
 
     pub(super) fn conflates(self) -> bool {
         self.flags & CONFLATES != 0
-    }
-
-    pub(super) fn deflates(self) -> bool {
-        self.flags & DEFLATES != 0
     }
 
     fn set(&mut self, flag: u8, on: bool) {
@@ -97,21 +84,17 @@ impl Hub {
     /// Gives a session its place.
     pub(super) fn take_place(&mut self, id: SessionId) {
         let kind = Kinds::of(&self.sessions[id as usize]);
-        let format = Kinds::format(kind) as u8;
-        let place = Place { list: Turn::empty(kind), kind, format, flags: 0 };
+        let place = Place { list: Turn::empty(kind), kind, flags: 0 };
         if self.places.len() <= id as usize {
             self.places.resize(id as usize + 1, place);
         }
         self.places[id as usize] = place;
-        self.places[id as usize].set(DEFLATES, Kinds::window(kind).is_some());
-        self.n_deflating += usize::from(Kinds::window(kind).is_some());
     }
 
     /// The session goes.
     pub(super) fn leave_place(&mut self, id: SessionId) {
         let place = &mut self.places[id as usize];
         self.n_conflating -= usize::from(place.conflates());
-        self.n_deflating -= usize::from(place.deflates());
         // Whoever is on the list of those to be visited is passed over there.
         place.flags = 0;
     }

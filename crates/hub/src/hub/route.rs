@@ -13,6 +13,7 @@ use crate::encode::{self, DEFLATE_BYTES_MIN, Format, Policy};
 use crate::session::{Phase, deciding};
 use crate::trie::Seat;
 use crate::turn::{FrameId, Kind, Turn};
+use crate::ws::Deflater;
 
 /// Lists and frames in a turn before their sockets are visited: bounds a turn's memory (some 50 bytes each).
 const TURN_WEIGHT_MAX: usize = 1 << 18;
@@ -26,7 +27,7 @@ const DEFLATED_SESSIONS_MIN: usize = 4;
 pub(super) struct Aside {
     /// Those for whom it is not just staged.
     special: Vec<SessionId>,
-    /// Those to whom it may go compressed.
+    /// Those who came before it was known whether to compress it.
     deflating: Vec<SessionId>,
 }
 
@@ -72,30 +73,40 @@ impl Hub {
     /// One message, to everybody who wants it.
     fn route(&mut self, segment: &Arc<Segment>, index: usize) {
         let message = segment.message(index);
-        let mut frames: [Option<FrameId>; Format::ALL.len()] = [None; Format::ALL.len()];
+        let mut frames: [Option<FrameId>; Kinds::COUNT] = [None; Kinds::COUNT];
         let Aside { mut special, mut deflating } = std::mem::take(&mut self.aside);
-        let pays = self.n_deflating > 0 && body_bytes(&message) >= DEFLATE_BYTES_MIN;
-        let Self { places, subscribers, turn, dirty, .. } = self;
+        let Self { places, subscribers, turn, dirty, deflater, .. } = self;
+        let mut encoding = Encoding { message, index, deflater, wanted: 0 };
         subscribers.matches_by_topic(message.topic(), |seats| {
             for Seat { subscriber, .. } in seats {
                 let place = &mut places[*subscriber as usize];
-                if place.is_plain() || place.is_common() && !pays {
-                    let frame = match &mut frames[usize::from(place.format)] {
-                        Some(frame) => *frame,
-                        none => *none.insert(add_plain(turn, &message, index, place.format)),
-                    };
-                    turn.stage(&mut place.list, frame);
-                    if place.mark_dirty() {
-                        dirty.push(*subscriber);
-                    }
-                } else if place.is_common() {
-                    deflating.push(*subscriber);
-                } else {
+                if !place.is_common() {
                     special.push(*subscriber);
+                    continue;
+                }
+                let frame = &mut frames[usize::from(place.kind)];
+                if frame.is_none() {
+                    *frame = encoding.make(turn, place.kind);
+                }
+                let Some(frame) = *frame else {
+                    deflating.push(*subscriber);
+                    continue;
+                };
+                turn.stage(&mut place.list, frame);
+                if place.mark_dirty() {
+                    dirty.push(*subscriber);
                 }
             }
         });
-        self.stage_deflated(&message, index, &deflating);
+        for id in &deflating {
+            let place = &mut places[*id as usize];
+            let kind = place.kind;
+            let frame = frames[usize::from(kind)].get_or_insert_with(|| encoding.make_anyway(turn, kind));
+            turn.stage(&mut place.list, *frame);
+            if place.mark_dirty() {
+                dirty.push(*id);
+            }
+        }
         // Before whatever looks through the log for those who are behind: for them it is there already.
         self.routed = message.seq() + 1;
         for id in &special {
@@ -105,29 +116,6 @@ impl Hub {
         special.clear();
         deflating.clear();
         self.aside = Aside { special, deflating };
-    }
-
-    /// Stages a message for sessions that negotiated compression: compressed once for all of them, if they are enough.
-    fn stage_deflated(&mut self, message: &Message<'_>, index: usize, ids: &[SessionId]) {
-        let mut frames: [Option<FrameId>; Kinds::COUNT] = [None; Kinds::COUNT];
-        for id in ids {
-            let place = &mut self.places[*id as usize];
-            let (kind, format) = (place.kind, Kinds::format(place.kind));
-            let window = Kinds::window(kind).expect("it negotiated one");
-            let frame = frames[usize::from(kind)].get_or_insert_with(|| {
-                let frame = if ids.len() >= DEFLATED_SESSIONS_MIN {
-                    encode::deflated(message, format, window, &mut self.deflater)
-                } else {
-                    encode::deflated_already(message, format, window)
-                        .unwrap_or_else(|| encode::frame(message, format))
-                };
-                self.turn.add(index, frame.clone())
-            });
-            self.turn.stage(&mut place.list, *frame);
-            if place.mark_dirty() {
-                self.dirty.push(*id);
-            }
-        }
     }
 
     /// A message for a session that is behind, paced, or conflating.
@@ -208,9 +196,45 @@ impl Hub {
     }
 }
 
-#[cold]
-fn add_plain(turn: &mut Turn, message: &Message<'_>, index: usize, format: u8) -> FrameId {
-    turn.add(index, encode::frame(message, Format::ALL[usize::from(format)]).clone())
+/// Makes a message's frame for each kind of list that is to have it.
+struct Encoding<'a> {
+    message: Message<'a>,
+    /// In its segment.
+    index: usize,
+    deflater: &'a mut Deflater,
+    /// Sessions that would have it compressed, as far as they were seen.
+    wanted: usize,
+}
+
+impl Encoding<'_> {
+    /// `None` where it is not yet known whether compression pays: then the session waits.
+    #[cold]
+    fn make(&mut self, turn: &mut Turn, kind: Kind) -> Option<FrameId> {
+        if let Some(window) = Kinds::window(kind) {
+            self.wanted += 1;
+            let format = Kinds::format(kind);
+            let is_made = encode::deflated_already(&self.message, format, window).is_some();
+            if self.pays_by_size() && self.wanted < DEFLATED_SESSIONS_MIN && !is_made {
+                return None;
+            }
+            self.wanted = if is_made { DEFLATED_SESSIONS_MIN } else { self.wanted };
+        }
+        Some(self.make_anyway(turn, kind))
+    }
+
+    fn make_anyway(&mut self, turn: &mut Turn, kind: Kind) -> FrameId {
+        let (message, format) = (&self.message, Kinds::format(kind));
+        let pays = self.wanted >= DEFLATED_SESSIONS_MIN && self.pays_by_size();
+        let frame = match Kinds::window(kind).filter(|_| pays) {
+            Some(window) => encode::deflated(message, format, window, self.deflater),
+            None => encode::frame(message, format),
+        };
+        turn.add(self.index, frame.clone())
+    }
+
+    fn pays_by_size(&self) -> bool {
+        body_bytes(&self.message) >= DEFLATE_BYTES_MIN
+    }
 }
 
 fn body_bytes(message: &Message<'_>) -> usize {
