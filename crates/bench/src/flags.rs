@@ -95,6 +95,9 @@ pub struct Fanout {
     pub load: Load,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
+    pub check: Check,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
     pub source: Source,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
@@ -114,6 +117,9 @@ pub struct Latency {
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub load: Load,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub check: Check,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub source: Source,
@@ -136,6 +142,9 @@ pub struct Topics {
     pub load: Load,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
+    pub check: Check,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
     pub source: Source,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
@@ -148,9 +157,9 @@ pub struct Idle {
     /// Seconds that the clients stay. Servers ping after some tens of seconds; pings are answered.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "as above")]
-    pub source: Source,
+    /// What is subscribed to; {i} or {i:05} is the client's number. Nothing is published.
+    #[arg(long, default_value = "bench", value_parser = topic)]
+    pub topic: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub common: Common,
@@ -162,9 +171,9 @@ pub struct Storm {
     /// How often everybody comes and leaves.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub rounds: u64,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "as above")]
-    pub source: Source,
+    /// What is subscribed to; {i} or {i:05} is the client's number. Nothing is published.
+    #[arg(long, default_value = "bench", value_parser = topic)]
+    pub topic: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub common: Common,
@@ -233,12 +242,18 @@ pub struct Load {
     /// would not for a client elsewhere; the client's own CPU means nothing then.
     #[arg(long)]
     pub spin: bool,
-    /// Check each frame to the letter (RFC 6455) and each body byte for byte. This costs the client several times as much.
-    #[arg(long)]
-    pub verify: bool,
     /// Losses and disconnects of an open loop end with exit code 1, too.
     #[arg(long)]
     pub strict: bool,
+}
+
+/// How closely a client looks.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Load")]
+pub struct Check {
+    /// Check each frame to the letter (RFC 6455) and each body byte for byte. This costs the client several times as much.
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// What is published, and how it gets to the server.

@@ -22,7 +22,9 @@ impl Progress {
         bar.set_style(
             ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %").expect("a fixed template"),
         );
-        bar.enable_steady_tick(Duration::from_millis(200));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         let prefix = if runs > 1 { format!("{workload} {nth}/{runs}") } else { workload.to_owned() };
         Self { bar, prefix }
     }
@@ -233,7 +235,7 @@ impl Table {
             &format!("{} s{per}, {} of its core", figure(client.cpu_s), percent(client.core_share)),
         );
         if client.limited {
-            self.row("CLIENT-LIMITED", "the client's core was full: the server may do more than this");
+            self.row("CLIENT-LIMITED", "the client had no core to spare: the server may do more than this");
         }
         if run.steal_share > 0.01 {
             self.row("taken by the hypervisor", &format!("{} of all cores", percent(run.steal_share)));

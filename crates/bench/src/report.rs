@@ -45,7 +45,7 @@ pub struct Settings {
     pub stalled_clients: u64,
     /// Where messages came from: endpoint or URL; `null` where nothing was published.
     pub publisher: Option<String>,
-    /// Publishers at work; more than one only in `forwarder`.
+    /// Publishers at work in `forwarder`; elsewhere connections of one.
     pub publishers: u64,
     /// Different topics published to.
     pub topics: u64,
@@ -277,13 +277,17 @@ pub struct Client {
     pub cpu_s: f64,
     /// CPU of the thread that reads, seconds.
     pub reader_cpu_s: f64,
+    /// Time that the thread was ready to read and had no core, because something else used it, seconds; 0 where the kernel
+    /// does not tell.
+    pub reader_waited_s: f64,
     /// `cpu_s` by deliveries; `null` without any.
     pub cpu_us_per_delivery: Option<f64>,
     /// `reader_cpu_s` by deliveries.
     pub reader_cpu_us_per_delivery: Option<f64>,
     /// Part of its core that the reading thread used; of the whole process where `--cpu` bound it to one.
     pub core_share: f64,
-    /// `core_share` was above 0.9: the server might do more than was measured. Never with `spin`.
+    /// `core_share`, or what the reading thread used and waited for together, was above 0.9 of the time: the server might do
+    /// more than was measured. Never with `spin`.
     pub limited: bool,
 }
 

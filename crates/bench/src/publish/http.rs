@@ -43,12 +43,17 @@ impl Place {
     }
 }
 
+impl Place {
+    pub fn connections(&self) -> u32 {
+        u32::try_from(self.connections).expect("bounded by its flag")
+    }
+}
+
 /// Connections with a request under way each.
 #[derive(Debug)]
 pub struct HttpPublisher {
     place: Place,
     connections: Vec<Connection>,
-    next: usize,
     request: Vec<u8>,
 }
 
@@ -67,14 +72,14 @@ impl HttpPublisher {
             Ok(Connection { stream, is_waiting: false, answer: Vec::new() })
         };
         let connections = (0..place.connections).map(connection).collect::<Result<_, Exit>>()?;
-        Ok(Self { place: place.clone(), connections, next: 0, request: Vec::new() })
+        Ok(Self { place: place.clone(), connections, request: Vec::new() })
     }
 
     pub fn place(&self) -> &str {
         &self.place.text
     }
 
-    pub fn publish(&mut self, topic: &str, body: &[u8]) -> io::Result<()> {
+    pub fn publish(&mut self, lane: u32, topic: &str, body: &[u8]) -> io::Result<()> {
         let Place { host, port, path, headers, .. } = &self.place;
         self.request.clear();
         write!(self.request, "POST {} HTTP/1.1\r\nHost: {host}:{port}\r\n", path.fill(0, topic))?;
@@ -83,9 +88,8 @@ impl HttpPublisher {
         }
         write!(self.request, "Content-Length: {}\r\n\r\n", body.len())?;
         self.request.extend_from_slice(body);
-        let count = self.connections.len();
-        let connection = &mut self.connections[self.next];
-        self.next = (self.next + 1) % count;
+        let nth = lane as usize % self.connections.len();
+        let connection = &mut self.connections[nth];
         connection.finish()?;
         connection.stream.write_all(&self.request)?;
         connection.is_waiting = true;

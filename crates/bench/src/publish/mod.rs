@@ -87,6 +87,17 @@ impl Way {
     }
 }
 
+impl Way {
+    /// Connections that messages go through in turn; what goes through different ones has no order.
+    pub fn lanes(&self) -> u32 {
+        match self {
+            Self::Http(place) => place.connections(),
+            Self::Zmtp { publishers, .. } => *publishers,
+            Self::Connect(_) | Self::Bind(_) | Self::Nats { .. } | Self::Lines { .. } => 1,
+        }
+    }
+}
+
 fn host_and_port(text: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = text.trim_end_matches('/').rsplit_once(':').ok_or("write HOST:PORT")?;
     let port = port.parse().ok().filter(|&port| port != 0).ok_or("its port must be 1 to 65535")?;
@@ -149,17 +160,18 @@ impl Publisher {
         }
     }
 
-    /// Hands a message over; some kinds keep it until [`flush`](Self::flush).
+    /// Hands a message over; some kinds keep it until [`flush`](Self::flush). Messages of the same `lane`, modulo
+    /// [`Way::lanes`], go the same way.
     ///
     /// # Errors
     /// An [`Exit`] with code 69 if the peer has gone.
-    pub fn publish(&mut self, seq: u32, topic: &str, body: &[u8]) -> Result<(), Exit> {
+    pub fn publish(&mut self, lane: u32, topic: &str, body: &[u8]) -> Result<(), Exit> {
         let sent = match self {
             Self::Zmq(publisher) => publisher.publish(topic, body),
             Self::Nats(publisher) => publisher.publish(topic, body),
-            Self::Http(publisher) => publisher.publish(topic, body),
+            Self::Http(publisher) => publisher.publish(lane, topic, body),
             Self::Lines(publisher) => publisher.publish(topic, body),
-            Self::Zmtp(publisher) => publisher.publish(seq, topic, body),
+            Self::Zmtp(publisher) => publisher.publish(lane, topic, body),
         };
         sent.map_err(|error| self.broken(&error))
     }

@@ -59,6 +59,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Through which connection a message goes, where there are several: in turn, but for topics, which keep theirs.
+    pub fn lane(&self, seq: u32) -> u32 {
+        match u32::try_from(self.topics.len()).expect("a topic a client at most") {
+            1 => seq,
+            topics => seq % topics,
+        }
+    }
+
     /// Messages that there will be at most.
     pub fn messages_max(&self) -> u64 {
         let scheduled = match self.pace {
@@ -231,12 +239,14 @@ impl Work {
     }
 
     fn one(&mut self, seq: u64, time_ns: u64) -> Result<(), Exit> {
-        let topic = &self.plan.topics[usize::try_from(seq).expect("8 digits") % self.plan.topics.len()];
         let seq32 = u32::try_from(seq).expect("8 digits");
+        let nth = seq32 as usize % self.plan.topics.len();
+        let topic = &self.plan.topics[nth];
+        let lane = self.plan.lane(seq32);
         let body = self.plan.body.stamped(Mark { seq: seq32, time_ns });
         // Before it is out: a delivery of what was not published would be an error.
         self.shared.published.store(seq + 1, Ordering::Release);
-        self.publisher.publish(seq32, topic, body)?;
+        self.publisher.publish(lane, topic, body)?;
         self.late_max_ns = self.late_max_ns.max(self.clock.now_ns().saturating_sub(time_ns));
         Ok(())
     }

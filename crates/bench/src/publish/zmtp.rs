@@ -58,8 +58,8 @@ impl ZmtpPublisher {
         Ok(())
     }
 
-    pub fn publish(&mut self, seq: u32, topic: &str, body: &[u8]) -> io::Result<()> {
-        let nth = seq as usize % self.peers.len();
+    pub fn publish(&mut self, lane: u32, topic: &str, body: &[u8]) -> io::Result<()> {
+        let nth = lane as usize % self.peers.len();
         let out = self.peers[nth].out.room()?;
         zmtp::push_frame(out, topic.as_bytes(), true);
         zmtp::push_frame(out, body, false);

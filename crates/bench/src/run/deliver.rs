@@ -10,7 +10,7 @@ use super::scene::Scene;
 use super::warm_up;
 use crate::body::Body;
 use crate::clock::{nanoseconds, seconds};
-use crate::flags::Load;
+use crate::flags::{Check, Load};
 use crate::host::machine::{self, Counters};
 use crate::host::processes::CpuSample;
 use crate::marker::{Mark, WARM_UP};
@@ -73,6 +73,7 @@ struct Samples {
     server: Option<CpuSample>,
     machine: Counters,
     reader_ns: u64,
+    waited_ns: u64,
     process_ns: u64,
     swarm: Counts,
     at_ns: u64,
@@ -84,6 +85,7 @@ impl Samples {
             server: scene.cpu(),
             machine: Counters::now(),
             reader_ns: machine::thread_cpu_ns(),
+            waited_ns: machine::thread_waited_ns(),
             process_ns: machine::process_cpu_ns(),
             swarm: scene.swarm.counts(),
             at_ns: scene.clock.now_ns(),
@@ -92,7 +94,7 @@ impl Samples {
 }
 
 impl Deliver {
-    pub(super) fn new(load: &Load, plan: Plan, layout: Layout) -> Self {
+    pub(super) fn new(load: &Load, check: Check, plan: Plan, layout: Layout) -> Self {
         Self {
             size: plan.body.size(),
             plan,
@@ -100,7 +102,7 @@ impl Deliver {
             warm_up: load.warm_up,
             give_up_ns: nanoseconds(load.give_up),
             spin: load.spin,
-            verify: load.verify,
+            verify: check.verify,
             seconds: load.seconds,
         }
     }
@@ -130,6 +132,14 @@ impl Deliver {
         let body = Body::new(self.size, scene.marker.clone());
         progress.say("warming up");
         warm_up::run(scene, &mut publisher, &body, &self.plan.topics, self.warm_up)?;
+
+        let counts = scene.swarm.counts();
+        if counts.disconnected > 0 {
+            let (count, target, closes) = (counts.disconnected, &scene.target, counts.closes);
+            let reason =
+                format!("{count} clients were disconnected by {target} before the measurement: {closes:?}");
+            return Err(Exit::unavailable(reason));
+        }
 
         progress.count("delivering", self.plan.length_ns / 1_000_000);
         let before = Samples::take(scene);
@@ -219,6 +229,7 @@ impl Deliver {
         let elapsed_s = seconds(after.at_ns - before.at_ns).max(1e-9);
         let cpu_s = seconds(after.process_ns - before.process_ns);
         let reader_cpu_s = seconds(after.reader_ns - before.reader_ns);
+        let waited_s = seconds(after.waited_ns.saturating_sub(before.waited_ns));
         let core_share = if is_bound { cpu_s } else { reader_cpu_s } / elapsed_s;
         let per_delivery = |cpu_s: f64| (delivered > 0).then(|| cpu_s * 1e6 / delivered as f64);
         Client {
@@ -226,8 +237,9 @@ impl Deliver {
             reader_cpu_s,
             cpu_us_per_delivery: per_delivery(cpu_s),
             reader_cpu_us_per_delivery: per_delivery(reader_cpu_s),
+            reader_waited_s: waited_s,
             core_share,
-            limited: !self.spin && core_share > LIMITED_SHARE,
+            limited: !self.spin && core_share.max((reader_cpu_s + waited_s) / elapsed_s) > LIMITED_SHARE,
         }
     }
 }

@@ -12,7 +12,7 @@ use trestle_process::exit::{self, Exit};
 
 use crate::body::Body;
 use crate::clock::nanoseconds;
-use crate::flags::{Bench, Common, Forwarder, Load, Output, Server, Source, Workload};
+use crate::flags::{Bench, Check, Common, Forwarder, Load, Output, Server, Source, Workload};
 use crate::host::machine;
 use crate::interrupt;
 use crate::marker::Marker;
@@ -76,6 +76,12 @@ enum Work {
     Storm { rounds: u64 },
 }
 
+impl Work {
+    fn deliver(load: &Load, check: Check, plan: Plan, layout: Layout) -> Self {
+        Self::Deliver(Box::new(Deliver::new(load, check, plan, layout)))
+    }
+}
+
 /// The topic where no flag names one.
 const TOPIC: &str = "bench";
 /// The topics where each client has its own.
@@ -85,12 +91,12 @@ impl Job {
     fn of(workload: &Workload) -> Result<Self, Exit> {
         match workload {
             Workload::Fanout(flags) => {
-                let pace = pace(flags.rate, flags.in_flight);
-                Self::shared_topic("fanout", pace, flags.stall, &flags.load, &flags.source, &flags.common)
+                let load = (&flags.load, flags.check, pace(flags.rate, flags.in_flight));
+                Self::shared_topic("fanout", load, flags.stall, &flags.source, &flags.common)
             }
             Workload::Latency(flags) => {
-                let pace = Pace::Open { per_second: flags.rate };
-                Self::shared_topic("latency", pace, flags.stall, &flags.load, &flags.source, &flags.common)
+                let load = (&flags.load, flags.check, Pace::Open { per_second: flags.rate });
+                Self::shared_topic("latency", load, flags.stall, &flags.source, &flags.common)
             }
             Workload::Topics(flags) => {
                 let pattern = Pattern::new(flags.source.topic.as_deref().unwrap_or(TOPIC_EACH));
@@ -98,26 +104,18 @@ impl Job {
                     return Err(Exit::usage("--topic: needs {i} or {i:05}, so that each client has its own"));
                 }
                 let topics = (0..flags.common.clients.clients).map(|nth| pattern.fill(nth, "")).collect();
-                let pace = pace(flags.rate, flags.in_flight);
+                let plan = plan(&flags.load, pace(flags.rate, flags.in_flight), topics, flags.source.size);
                 let layout = Layout::OneEach { clients: count(flags.common.clients.clients) };
-                let deliver =
-                    Deliver::new(&flags.load, plan(&flags.load, pace, topics, flags.source.size), layout);
-                Self::new(
-                    "topics",
-                    pattern,
-                    0,
-                    Work::Deliver(Box::new(deliver)),
-                    &flags.source,
-                    &flags.common,
-                )
+                let work = Work::deliver(&flags.load, flags.check, plan, layout);
+                Self::new("topics", pattern, 0, work, Way::of(&flags.source)?, &flags.common)
             }
             Workload::Idle(flags) => {
                 let work = Work::Idle { seconds: flags.seconds };
-                Self::new("idle", any_topic(&flags.source), 0, work, &flags.source, &flags.common)
+                Self::new("idle", Pattern::new(&flags.topic), 0, work, None, &flags.common)
             }
             Workload::Storm(flags) => {
                 let work = Work::Storm { rounds: flags.rounds };
-                Self::new("storm", any_topic(&flags.source), 0, work, &flags.source, &flags.common)
+                Self::new("storm", Pattern::new(&flags.topic), 0, work, None, &flags.common)
             }
             Workload::Forwarder(flags) => Self::forwarder(flags),
         }
@@ -126,28 +124,22 @@ impl Job {
     /// One topic for everybody.
     fn shared_topic(
         name: &'static str,
-        pace: Pace,
+        (load, check, pace): (&Load, Check, Pace),
         stalled: u64,
-        load: &Load,
         source: &Source,
         common: &Common,
     ) -> Result<Self, Exit> {
-        let pattern = any_topic(source);
+        let pattern = Pattern::new(source.topic.as_deref().unwrap_or(TOPIC));
         if pattern.has_number() {
             return Err(Exit::usage(
                 "--topic: {i} makes a topic for each client, which is `trestle bench topics`",
             ));
         }
-        let layout = Layout::Everyone { clients: count(common.clients.clients), publishers: 1 };
+        let way = Way::of(source)?;
+        let publishers = way.as_ref().map_or(1, Way::lanes);
+        let layout = Layout::Everyone { clients: count(common.clients.clients), publishers };
         let plan = plan(load, pace, vec![pattern.fill(0, "")], source.size);
-        Self::new(
-            name,
-            pattern,
-            stalled,
-            Work::Deliver(Box::new(Deliver::new(load, plan, layout))),
-            source,
-            common,
-        )
+        Self::new(name, pattern, stalled, Work::deliver(load, check, plan, layout), way, common)
     }
 
     fn new(
@@ -155,10 +147,9 @@ impl Job {
         topic: Pattern,
         stalled: u64,
         work: Work,
-        source: &Source,
+        way: Option<Way>,
         common: &Common,
     ) -> Result<Self, Exit> {
-        let way = Way::of(source)?;
         let publishes = matches!(work, Work::Deliver(_));
         match (&common.clients.url, &way) {
             (None, Some(way)) if !matches!(way, Way::Bind(_)) => {
@@ -188,11 +179,8 @@ impl Job {
         let (clients, publishers) = (count(flags.subscribers), count(flags.publishers));
         let plan =
             plan(&flags.load, pace(flags.rate, flags.in_flight), vec![flags.topic.clone()], flags.size);
-        let work = Work::Deliver(Box::new(Deliver::new(
-            &flags.load,
-            plan,
-            Layout::Everyone { clients, publishers },
-        )));
+        let check = Check { verify: false };
+        let work = Work::deliver(&flags.load, check, plan, Layout::Everyone { clients, publishers });
         let stage = Stage::forwarder(flags)?;
         Ok(Self { name: "forwarder", stage, work, output: flags.output.clone() })
     }
@@ -269,10 +257,6 @@ fn external(flags: &Server) -> Result<(), Exit> {
         }
         None => Ok(()),
     }
-}
-
-fn any_topic(source: &Source) -> Pattern {
-    Pattern::new(source.topic.as_deref().unwrap_or(TOPIC))
 }
 
 fn pace(rate: Option<f64>, in_flight: std::num::NonZeroU64) -> Pace {

@@ -119,7 +119,7 @@ impl Stage {
 
     pub(super) fn publishers(&self) -> u64 {
         match &self.place {
-            Place::Edge { .. } => 1,
+            Place::Edge { way, .. } => way.as_ref().map_or(1, Way::lanes).into(),
             Place::Forwarder { publishers, .. } => (*publishers).into(),
         }
     }

@@ -95,8 +95,8 @@ fn a_server_that_says_no_is_quoted() {
 #[test]
 fn a_server_that_never_confirms() {
     let server = Server::start(|_, _| {});
-    let line = format!("idle --clients 2 {} --wait-for welcome --connect-timeout 0.2", server.flags());
-    let line = line.replace("--give-up 0.3", "");
+    let url = format!("ws://{}/{{i}}", server.web);
+    let line = format!("idle --clients 2 --url {url} --format raw --wait-for welcome --connect-timeout 0.2");
     let (code, reason) = refusal(&line);
     assert!(code == UNAVAILABLE && reason.contains("nothing more came for 0.2 s"), "{reason}");
 }
