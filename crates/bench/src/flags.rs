@@ -251,7 +251,7 @@ pub struct Load {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Load")]
 pub struct Check {
-    /// Check each frame to the letter (RFC 6455) and each body byte for byte. This costs the client several times as much.
+    /// Check each frame to the letter (RFC 6455) and each body byte for byte. This costs the client more CPU.
     #[arg(long)]
     pub verify: bool,
 }

@@ -14,7 +14,7 @@ const WS_PORT: u16 = 80;
 const CLIENTS_PER_ADDRESS: u64 = 1_000;
 /// The nonce of RFC 6455's own example and what it must be answered with (§1.3): one for all, nothing is cached here.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The answer to [`KEY`].
+/// What a server must answer that nonce with.
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A `ws://` URL.
