@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::{Delivery, Idle, Latency, Memory, Report, Round, Run, Settings};
 
+/// A client that had to wait longer than this for a core, seconds, is worth a line.
+const WAITED_S: f64 = 0.1;
+
 /// A bar on standard error, if that is a terminal; otherwise nothing.
 #[derive(Debug)]
 pub struct Progress {
@@ -234,6 +237,12 @@ impl Table {
             "client CPU",
             &format!("{} s{per}, {} of its core", figure(client.cpu_s), percent(client.core_share)),
         );
+        if client.reader_waited_s > WAITED_S {
+            self.row(
+                "client waited for a core",
+                &format!("{} s: this machine had other work", figure(client.reader_waited_s)),
+            );
+        }
         if client.limited {
             self.row("CLIENT-LIMITED", "the client had no core to spare: the server may do more than this");
         }

@@ -90,11 +90,12 @@ struct Shared {
     is_stopped: AtomicBool,
 }
 
-/// A publisher at work in its own thread.
+/// A publisher at work in its own thread; when this is dropped, it stops.
 #[derive(Debug)]
 pub struct Publishing {
     shared: Arc<Shared>,
-    thread: JoinHandle<Result<Published, Exit>>,
+    /// `None` once it was waited for.
+    thread: Option<JoinHandle<Result<Published, Exit>>>,
     waker: Thread,
     told: u64,
 }
@@ -121,7 +122,7 @@ impl Publishing {
             work.shared.is_done.store(true, Ordering::Release);
             result.map(|()| Published { publisher: work.publisher, late_max_ns: work.late_max_ns })
         })?;
-        Ok(Self { shared, waker: thread.thread().clone(), thread, told: 0 })
+        Ok(Self { shared, waker: thread.thread().clone(), thread: Some(thread), told: 0 })
     }
 
     /// To look at it from elsewhere.
@@ -158,8 +159,15 @@ impl Publishing {
     ///
     /// # Errors
     /// What went wrong with publishing.
-    pub fn join(self) -> Result<Published, Exit> {
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    pub fn join(mut self) -> Result<Published, Exit> {
+        let thread = self.thread.take().expect("only this takes it");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -258,17 +258,7 @@ fn delivery(receiver: &Receiver, follow: &Follow, before: &Samples, after: &Samp
     let (tally, published) = (&receiver.tally, follow.published);
     let delivered = tally.delivered;
     let took_s = seconds(tally.last_ns.saturating_sub(follow.began_ns)).max(1e-9);
-    let by_delivered = |number: f64| (delivered > 0).then(|| number / delivered as f64);
-    let elapsed_s = seconds(after.at_ns - before.at_ns);
-    let cpu = after.server.as_ref().zip(before.server.as_ref()).map(|(now, then)| now.since(then, elapsed_s));
-    let (bytes, frames) = (after.swarm.bytes - before.swarm.bytes, after.swarm.frames - before.swarm.frames);
-    let reads = after.swarm.reads - before.swarm.reads;
-    let mut closes = after.swarm.closes.clone();
-    for (how, count) in &before.swarm.closes {
-        closes.entry(how.clone()).and_modify(|after| *after -= count);
-    }
-    closes.retain(|_, count| *count > 0);
-    Delivery {
+    let counted = Delivery {
         published,
         seconds: took_s,
         messages_per_s: published as f64 / took_s,
@@ -281,26 +271,47 @@ fn delivery(receiver: &Receiver, follow: &Follow, before: &Samples, after: &Samp
         out_of_order: tally.out_of_order,
         misrouted: tally.misrouted,
         corrupted: tally.corrupted + receiver.broken,
-        disconnected: after.swarm.disconnected - before.swarm.disconnected,
-        closes,
         stalled: follow.stalled,
         latency: tally.latency(),
         last_client: tally.last_client(),
+        publisher_late_max_us: follow.late_max_ns as f64 / 1e3,
+        ..Delivery::default()
+    };
+    with_server(with_wire(counted, before, after), before, after)
+}
+
+/// Adds what the sockets saw.
+fn with_wire(delivery: Delivery, before: &Samples, after: &Samples) -> Delivery {
+    let delivered = delivery.delivered.max(1) as f64;
+    let (old, new) = (&before.swarm, &after.swarm);
+    let (bytes, frames, reads) = (new.bytes - old.bytes, new.frames - old.frames, new.reads - old.reads);
+    let segments = after.machine.data_segments(&before.machine);
+    Delivery {
         wire_bytes: bytes,
-        wire_bytes_per_delivery: by_delivered(bytes as f64).unwrap_or(0.0),
+        wire_bytes_per_delivery: bytes as f64 / delivered,
         frames,
         reads,
         frames_per_read: frames as f64 / reads.max(1) as f64,
-        tcp_segments_per_delivery: after
-            .machine
-            .data_segments(&before.machine)
-            .and_then(|segments| by_delivered(segments as f64)),
-        pings: after.swarm.pings - before.swarm.pings,
-        server_cpu_us_per_delivery: cpu.as_ref().and_then(|cpu| by_delivered(cpu.total_s * 1e6)),
-        server_user_us_per_delivery: cpu.as_ref().and_then(|cpu| by_delivered(cpu.user_s * 1e6)),
-        server_system_us_per_delivery: cpu.as_ref().and_then(|cpu| by_delivered(cpu.system_s * 1e6)),
-        server_cpu_us_per_message: cpu.as_ref().map(|cpu| cpu.total_s * 1e6 / published.max(1) as f64),
-        server_cpu: cpu,
-        publisher_late_max_us: follow.late_max_ns as f64 / 1e3,
+        tcp_segments_per_delivery: segments.map(|segments| segments as f64 / delivered),
+        pings: new.pings - old.pings,
+        disconnected: new.disconnected - old.disconnected,
+        // Nobody had gone before, or there would have been no measurement.
+        closes: new.closes.clone(),
+        ..delivery
+    }
+}
+
+/// Adds what the server used.
+fn with_server(delivery: Delivery, before: &Samples, after: &Samples) -> Delivery {
+    let (Some(old), Some(new)) = (&before.server, &after.server) else { return delivery };
+    let cpu = new.since(old, seconds(after.at_ns - before.at_ns));
+    let per = |cpu_s: f64, count: u64| (count > 0).then(|| cpu_s * 1e6 / count as f64);
+    Delivery {
+        server_cpu_us_per_delivery: per(cpu.total_s, delivery.delivered),
+        server_user_us_per_delivery: per(cpu.user_s, delivery.delivered),
+        server_system_us_per_delivery: per(cpu.system_s, delivery.delivered),
+        server_cpu_us_per_message: per(cpu.total_s, delivery.published),
+        server_cpu: Some(cpu),
+        ..delivery
     }
 }
