@@ -22,6 +22,7 @@ pub mod config;
 mod control;
 mod http;
 pub mod ingest;
+mod memory;
 pub mod metrics;
 mod shard;
 pub mod tally;
@@ -106,6 +107,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
 
     let (control, serving) = control::start(&config, Arc::clone(&upstream), counts.clone()).await?;
+    let storms = tokio::spawn(memory::follow(counts.clone())).abort_handle();
     let readiness = {
         let upstream = Arc::clone(&upstream);
         move || readiness(&upstream)
@@ -125,7 +127,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         shards,
         failures,
         stop,
-        private: vec![private, serving],
+        private: vec![private, serving, storms],
     })
 }
 

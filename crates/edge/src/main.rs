@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use trestle_edge::Config;
-use trestle_process::{config, exit, log, signal, zmq};
+use trestle_process::{config, exit, log, memory, signal, zmq};
 
 fn main() -> ExitCode {
     exit::with(run(config::load()))
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     log::init(&config.common.log, config.common.log_format)?;
     zmq::check_build()?;
+    memory::bound();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Polled first: whoever sees that it runs may end it, and the handlers stand by then.

@@ -9,6 +9,7 @@ pub mod exit;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod log;
+pub mod memory;
 pub mod private_http;
 pub mod signal;
 pub mod source;
