@@ -204,6 +204,11 @@ impl Client {
         self.stream.write_all(bytes).is_ok()
     }
 
+    /// Its socket.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// Ends the connection without a word.
     pub(crate) fn hang_up(self) {
         self.stream.shutdown(Shutdown::Both).unwrap();

@@ -4,6 +4,7 @@
 mod churn;
 mod client;
 mod compression;
+mod crowd;
 mod exhaustion;
 mod files;
 mod fixture;
