@@ -62,7 +62,8 @@ pub struct Running {
     private: Vec<AbortHandle>,
 }
 
-/// Starts everything. Upstream need not be reachable: the edge says so and waits for it.
+/// Starts everything. Upstream need not be reachable: the edge says so and waits for it. The process's limit of open files
+/// is raised as far as it goes.
 ///
 /// # Errors
 /// An [`Exit`](trestle_process::exit::Exit) with code 64 for flags that contradict each other, 71 for an address that
@@ -73,6 +74,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         bounds: config.bounds(),
         interest_linger: config.interest_linger,
     };
+    shard::raise_limit();
     let listeners = shard::listeners(config.listen, config.shards(), config.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
     let metrics_listener = private_http::bind("--metrics", config.metrics).await?;

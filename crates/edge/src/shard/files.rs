@@ -2,13 +2,24 @@
 
 use std::os::fd::{AsFd, AsRawFd as _};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that no client gets: with them metrics are still read and a broken connection upstream is made anew while clients
 /// have taken all others.
 const RESERVED: u64 = 64;
 /// Of a low limit no more than this part is kept back.
 const RESERVED_PART: u64 = 4;
+
+/// Raises the limit as far as the process itself may. What most systems set at first, 1,024, is for programs that use
+/// select(2), which nothing here does.
+pub(crate) fn raise_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(limit = current, %error, "the limit of open files cannot be raised");
+    }
+}
 
 /// How many files the process may open; `None` without a limit.
 pub(super) fn limit() -> Option<u64> {

@@ -26,6 +26,7 @@ use crate::ingest::{InterestSender, Upstream};
 use crate::metrics::ShardMetrics;
 use state::State;
 
+pub(crate) use files::raise_limit;
 pub(crate) use listen::listeners;
 
 /// Clients are asked to come back spread over this, so that a restart is no storm.

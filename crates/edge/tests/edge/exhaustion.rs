@@ -13,8 +13,12 @@ const FILES_MAX: usize = 120;
 
 /// An edge with one shard on `feed` and a bound of open files that it cannot raise.
 fn limited(feed: &Feed) -> Program {
+    with_limit(feed, "-n")
+}
+
+fn with_limit(feed: &Feed, kind: &str) -> Program {
     let mut shell = Command::new("sh");
-    let line = format!("ulimit -n {FILES_MAX}; exec \"$0\" \"$@\"");
+    let line = format!("ulimit {kind} {FILES_MAX}; exec \"$0\" \"$@\"");
     shell.env_clear().args(["-c", &line, env!("CARGO_BIN_EXE_trestle-edge"), "--shards=1"]);
     let program = Program::spawn(shell.arg(format!("--source={}", feed.endpoint)));
     feed.wait_for("+");
@@ -97,4 +101,14 @@ fn a_publisher_that_was_away_is_followed_again_without_files_for_clients() {
         (program.metric("deliveries_total") > 0).then(|| client.message())
     });
     assert_eq!(message, Said::text("back"));
+}
+
+#[test]
+fn a_limit_that_the_process_may_raise_is_none() {
+    let feed = Feed::bound();
+    let program = with_limit(&feed, "-S -n");
+    let mut clients: Vec<_> = (0..2 * FILES_MAX).map(|_| raw(&program)).collect();
+    feed.send(&["a", "to all"]);
+    clients.iter_mut().for_each(|client| assert_eq!(client.message(), Said::text("to all")));
+    assert_eq!(program.metric("accept_pauses_total"), 0);
 }
