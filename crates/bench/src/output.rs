@@ -240,7 +240,7 @@ impl Table {
         if client.reader_waited_s > WAITED_S {
             self.row(
                 "client waited for a core",
-                &format!("{} s: this machine had other work", figure(client.reader_waited_s)),
+                &format!("{} s, while others, or its publisher, used it", figure(client.reader_waited_s)),
             );
         }
         if client.limited {
