@@ -156,6 +156,7 @@ impl Hub {
                 format!("a connection holds at most {max} subscriptions"),
             ));
         }
+        let renews = wanted.topics.iter().any(|topic| session.find(topic, wanted.exact).is_ok());
         let interval = wanted.interval_min.unwrap_or_default();
         for topic in &wanted.topics {
             self.subscribe(id, topic, wanted.exact, Terms { policy: wanted.policy, interval });
@@ -163,9 +164,12 @@ impl Hub {
         self.follow_subscriptions(id);
         let topics = wanted.topics.iter().map(Vec::as_slice).collect();
         let recorded = self.recorded(wanted);
+        // Of a subscription that stands, `max_hz` may hold something that its client has not got.
+        let held_back = self.sessions[id as usize].pace.as_ref().and_then(|pace| pace.holds_back());
+        let position = held_back.filter(|_| renews).or(self.position);
         let subscribed = Subscribed {
             topics,
-            position: self.position,
+            position,
             recorded,
             recovery: self.recovery(wanted, recorded),
         };
@@ -173,7 +177,7 @@ impl Hub {
             id,
             &ServerMessage::Reply(Reply { id: Some(command), outcome: Outcome::Subscribed(subscribed) }),
         );
-        let caught_up = CaughtUp { id: command, position: self.position, replayed: 0 };
+        let caught_up = CaughtUp { id: command, position, replayed: 0 };
         self.reply(id, &ServerMessage::CaughtUp(caught_up));
         Ok(())
     }
