@@ -52,27 +52,27 @@ class Workload:
 WORKLOADS = {
     "fanout": Workload(
         "1,000 clients, one topic, as fast as they receive: 64 messages in flight, none lost",
-        ["fanout", "--clients", "1000", "--in-flight", "64", "--seconds", "2"],
+        ["fanout", "--clients", "1000", "--in-flight", "64", "--seconds", "2", "--settle", "0.5"],
         ["fanout", "--clients", "200", "--in-flight", "64", "--seconds", "0.5", "--settle", "0.2"],
     ),
     "latency": Workload(
         "1,000 clients, one topic, 50 messages a second",
-        ["latency", "--clients", "1000", "--rate", "50", "--seconds", "3", "--spin"],
+        ["latency", "--clients", "1000", "--rate", "50", "--seconds", "3", "--settle", "0.5", "--spin"],
         ["latency", "--clients", "200", "--rate", "50", "--seconds", "0.5", "--settle", "0.2", "--spin"],
     ),
     "large": Workload(
         "10,000 clients, one topic, 10 messages a second",
-        ["latency", "--clients", "10000", "--rate", "10", "--seconds", "4", "--warm-up", "5", "--spin"],
+        ["latency", "--clients", "10000", "--rate", "10", "--seconds", "3", "--warm-up", "3", "--spin"],
         ["latency", "--clients", "2000", "--rate", "10", "--seconds", "0.5", "--warm-up", "3", "--settle", "0.2", "--spin"],
     ),
     "topics": Workload(
         "1,000 clients, a topic each, as fast as they receive: 1,000 messages in flight, none lost",
-        ["topics", "--clients", "1000", "--in-flight", "1000", "--seconds", "2"],
+        ["topics", "--clients", "1000", "--in-flight", "1000", "--seconds", "2", "--settle", "0.5"],
         ["topics", "--clients", "200", "--in-flight", "200", "--seconds", "0.5", "--settle", "0.2"],
     ),
     "idle": Workload(
         "10,000 clients that get nothing",
-        ["idle", "--clients", "10000", "--seconds", "2"],
+        ["idle", "--clients", "10000", "--seconds", "1"],
         ["idle", "--clients", "1000", "--seconds", "0.3", "--settle", "0.2"],
         publishes=False,
     ),
