@@ -8,11 +8,12 @@
 import argparse
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import median
 
 import chart
-from results import FLOOR, Results, Spread
+from results import FLOOR, OTHERS_MAX, STEAL_MAX, Results, Spread
 from servers import HERE, ROOT
 
 BEGIN, END = "<!-- bench: made by scripts/bench -->", "<!-- bench: end -->"
@@ -74,12 +75,18 @@ def brief(results: Results) -> list[str]:
     return lines
 
 
+def counted(results: Results) -> str:
+    """How many runs stand behind a figure."""
+    numbers = {len(runs) for (_, workload), runs in results.runs.items() if workload in results.header["workloads"]}
+    return f"{min(numbers)} to {max(numbers)}" if len(numbers) > 1 else str(max(numbers, default=0))
+
+
 def notes(results: Results) -> list[str]:
     header, here = results.header, results.header["machine"]
     day = time.strftime("%Y-%m-%d", time.gmtime(header["unix_time_s"]))
     memory = f", {here['memory_gib']} GiB" if here["memory_gib"] else ""
     lines = [
-        f"Median and (small) the least and the greatest of {header['runs']} interleaved runs; × is the median of the ratios to "
+        f"Median and (small) the least and the greatest of {counted(results)} interleaved runs; × is the median of the ratios to "
         f"the floor, run by run. ↑ more is better, ↓ less. {day}, commit {header['commit']}; {here['cpu']}, "
         f"{here['cores']} {'virtual ' if here['virtual'] else ''}cores{memory}, kernel {here['kernel']}, {here['system']}, "
         f"Rust {here['rust'].split()[0]}; "
@@ -93,7 +100,7 @@ def notes(results: Results) -> list[str]:
     if any("‡" in line for line in brief(results)):
         lines.append("‡ The load generator was at its limit: the server may do more.")
     if results.doubtful:
-        lines.append("† Only runs in which the hypervisor took much of the machine's time away.")
+        lines.append("† Only runs in which the hypervisor or other programs took much of the machine's time.")
     for name, reason in header["skipped"].items():
         lines.append(f"Not measured: {name} ({reason}).")
     return [line for line in lines if line]
@@ -189,9 +196,11 @@ def full_section(results: Results) -> str:
 
 def disturbances(results: Results) -> str:
     if not results.disturbed:
-        return "No run was disturbed by the hypervisor."
-    named = [f"{run['workload']} {run['server']} {run['rep'] + 1} ({run['steal']:.0%})" for run in results.disturbed]
-    return "Disturbed by the hypervisor (of all cores' time, stolen), repeated and left out where a repetition was quiet: " \
+        return "No run was disturbed, by the hypervisor or by other programs."
+    counts = Counter(f"{run['workload']} of {run['server']}" for run in results.disturbed)
+    named = [f"{name} ({count})" if count > 1 else name for name, count in counts.items()]
+    return f"Disturbed were {len(results.disturbed)} runs: the hypervisor gave more than {STEAL_MAX:.0%} of all cores' time to " \
+        f"others, or other programs here used more than {OTHERS_MAX:.0%}. They count only where there are no others: " \
         + ", ".join(named) + "."
 
 
@@ -200,7 +209,7 @@ def others(results: Results) -> str:
     shares = [run["others"] for runs in results.runs.values() for run in runs.values() if "others" in run]
     if not shares:
         return ""
-    return f"Programs that had nothing to do with it used {median(shares):.1%} of all cores' time during a run (median; at most " \
+    return f"In the runs that count, other programs used {median(shares):.1%} of all cores' time (median; at most " \
         f"{max(shares):.0%})."
 
 

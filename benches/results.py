@@ -6,6 +6,15 @@ from pathlib import Path
 from statistics import median
 
 FLOOR = "floor"
+# Of all cores' time while it was measured, what a hypervisor may give to others, and what other programs here may use, before a
+# run counts as disturbed.
+STEAL_MAX = 0.04
+OTHERS_MAX = 0.15
+
+
+def is_disturbed(run: dict) -> bool:
+    """By these two figures alone, whatever else the run says."""
+    return run.get("steal", 0) > STEAL_MAX or run.get("others", 0) > OTHERS_MAX
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Results:
         for run in attempts:
             if "error" not in run:
                 last[run["server"], run["workload"], run["rep"]] = run
-        self.disturbed = [run for run in attempts if run.get("disturbed")]
+        self.disturbed = [run for run in attempts if "error" not in run and is_disturbed(run)]
         # (server, workload) to repetition to run.
         self.runs: dict[tuple[str, str], dict[int, dict]] = {}
         for (server, workload, rep), run in last.items():
@@ -40,7 +49,7 @@ class Results:
         # Shown, with a mark: nothing but disturbed runs.
         self.doubtful = set()
         for key, runs in self.runs.items():
-            quiet = {rep: run for rep, run in runs.items() if not run.get("disturbed")}
+            quiet = {rep: run for rep, run in runs.items() if not is_disturbed(run)}
             if quiet:
                 self.runs[key] = quiet
             else:

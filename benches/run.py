@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 
 import servers
+from results import is_disturbed
 from servers import ROOT, Running, Server
 from workloads import WORKLOADS, Workload, kept
 
-# Of all cores' time while it was measured, what a hypervisor may give to others before a run counts as disturbed.
-STEAL_MAX = 0.04
 # A disturbed run is repeated at most so often.
 REPEATS_MAX = 2
 RUN_S_MAX = 180
@@ -124,10 +123,11 @@ def sweep(name: str, workload: Workload, chosen: list[Server], rep: int, args: a
                 figures = measure(server, call, workload.publishes, args.binaries, Path(scratch))
                 if "error" in figures and (log := Path(scratch, f"{server.name}.log")).exists():
                     figures["log"] = log.read_text(errors="replace")[-500:]
-            disturbed = figures.get("steal", 0) > STEAL_MAX
-            write({"server": server.name, "workload": name, "rep": rep, "attempt": attempt, "unix_time_s": int(began),
-                   "others": others_share(before, time.time() - began), "disturbed": disturbed, **figures})
-            mark = f"  [disturbed: {figures['steal']:.0%} stolen]" if disturbed else ""
+            figures["others"] = others_share(before, time.time() - began)
+            disturbed = is_disturbed(figures)
+            write({"server": server.name, "workload": name, "rep": rep, "attempt": attempt, "unix_time_s": int(began), **figures})
+            taken = f"{figures.get('steal', 0):.0%} stolen, {figures['others']:.0%} used by others"
+            mark = f"  [disturbed: {taken}]" if disturbed else ""
             print(f"{rep + 1}  {name:8} {server.name:13} {line_of(figures)}{mark}", flush=True)
             if not disturbed:
                 break

@@ -8,7 +8,7 @@ from results import Results, spread
 
 
 def run(server: str, rep: int, value: float, **more) -> dict:
-    return {"server": server, "workload": "fanout", "rep": rep, "attempt": 0, "disturbed": False, "cpu_us": value, **more}
+    return {"server": server, "workload": "fanout", "rep": rep, "attempt": 0, "cpu_us": value, **more}
 
 
 class ResultsTest(unittest.TestCase):
@@ -31,19 +31,19 @@ class ResultsTest(unittest.TestCase):
         self.assertEqual((ratio.middle, ratio.least, ratio.most, ratio.runs), (2, 2, 2, 2))
 
     def test_the_last_attempt_counts(self):
-        results = Results([{}, run("floor", 0, 9, disturbed=True, steal=0.2), run("floor", 0, 1, attempt=1)])
+        results = Results([{}, run("floor", 0, 9, others=0.5), run("floor", 0, 1, attempt=1)])
         self.assertEqual(results.of("floor", "fanout", "cpu_us").middle, 1)
         self.assertEqual([one["cpu_us"] for one in results.disturbed], [9])
 
     def test_disturbed_runs_count_where_there_are_no_others(self):
-        disturbed = {"disturbed": True, "steal": 0.2}
+        disturbed = {"steal": 0.2}
         results = Results([{}, run("floor", 0, 9, **disturbed), run("floor", 1, 1), run("warp", 0, 5, **disturbed)])
         self.assertEqual(results.of("floor", "fanout", "cpu_us").most, 1)
         self.assertEqual(results.of("warp", "fanout", "cpu_us").middle, 5)
         self.assertEqual(results.doubtful, {("warp", "fanout")})
 
     def test_a_failed_run_is_named_and_counts_nowhere(self):
-        results = Results([{}, {"server": "warp", "workload": "fanout", "rep": 0, "attempt": 0, "disturbed": False, "error": "no"}])
+        results = Results([{}, {"server": "warp", "workload": "fanout", "rep": 0, "attempt": 0, "error": "no"}])
         self.assertIsNone(results.of("warp", "fanout", "cpu_us"))
         self.assertEqual(len(results.errors), 1)
 
