@@ -167,12 +167,7 @@ impl Hub {
         // Of a subscription that stands, `max_hz` may hold something that its client has not got.
         let held_back = self.sessions[id as usize].pace.as_ref().and_then(|pace| pace.holds_back());
         let position = held_back.filter(|_| renews).or(self.position);
-        let subscribed = Subscribed {
-            topics,
-            position,
-            recorded,
-            recovery: self.recovery(wanted, recorded),
-        };
+        let subscribed = Subscribed { topics, position, recorded, recovery: self.recovery(wanted, recorded) };
         self.reply(
             id,
             &ServerMessage::Reply(Reply { id: Some(command), outcome: Outcome::Subscribed(subscribed) }),

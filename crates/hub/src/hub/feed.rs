@@ -137,9 +137,12 @@ impl Hub {
             gathering.finish(self.routed, &self.latest, &mut self.counts.conflated);
         }
         let looked_at = pending.looked_at();
-        let Gathering { items, .. } = gathering;
+        let Gathering { items, n_replaced, .. } = gathering;
         if items.is_empty() && backlog.n_shed == 0 {
+            // All that was looked at is passed over now, and not again.
             backlog.next = if nothing_more { self.routed } else { looked_at };
+            backlog.lag_events = backlog.lag_events.saturating_sub(n_replaced);
+            self.counts.conflated += n_replaced;
         }
         backlog.ended = ended;
         items
