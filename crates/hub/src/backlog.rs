@@ -55,6 +55,8 @@ pub(crate) struct Loss {
     pub(crate) count: u64,
     /// The count is a bound, not a number.
     pub(crate) at_most: bool,
+    /// The message of the log at which it begins: what waits to go out before that is not behind the loss.
+    pub(crate) start: u64,
     pub(crate) from: Option<Position>,
     pub(crate) until: Option<Position>,
     pub(crate) cause: LostCause,
@@ -62,16 +64,21 @@ pub(crate) struct Loss {
 
 impl Default for Loss {
     fn default() -> Self {
-        Self { count: 0, at_most: false, from: None, until: None, cause: LostCause::SlowConsumer }
+        let cause = LostCause::SlowConsumer;
+        Self { count: 0, at_most: false, start: 0, from: None, until: None, cause }
     }
 }
 
 impl Loss {
-    /// One message more, behind `from` if it is the first.
-    pub(crate) fn add(&mut self, from: Option<Position>, at: Option<Position>) {
+    /// Whatever more is lost is lost from message `start` on, behind `from`, unless something was lost before.
+    pub(crate) fn begin(&mut self, start: u64, from: Option<Position>) {
         if self.count == 0 {
-            (self.from, self.until) = (from, from);
+            (self.start, self.from, self.until) = (start, from, from);
         }
+    }
+
+    /// One message more.
+    pub(crate) fn add(&mut self, at: Option<Position>) {
         self.count += 1;
         self.until = at.or(self.until);
     }

@@ -115,14 +115,17 @@ impl Hub {
         let is_told = session.protocol == Protocol::Json;
         let backlog = session.backlog.as_mut().expect("it is behind");
         let before = shedding.before;
-        let (mut n_queue, at) = (0, backlog.position);
+        let mut n_queue = 0;
         backlog.retain(|waiting| {
             let goes =
                 matches!(waiting.what, What::Event { policy: Policy::DropOldest, seq, .. } if seq < before);
             n_queue += u64::from(goes);
             !goes
         });
-        (0..n_queue).for_each(|_| backlog.lost.add(at, None));
+        if n_queue > 0 {
+            backlog.lost.begin(backlog.next, backlog.position);
+            backlog.lost.count += n_queue;
+        }
         backlog.lag_bytes = backlog.lag_bytes.saturating_sub(shedding.log_bytes);
         backlog.lag_events = backlog.lag_events.saturating_sub(shedding.n_log);
         backlog.n_shed += shedding.n_log;
@@ -130,9 +133,9 @@ impl Hub {
         self.counts.dropped_slow += shedding.n_log + n_queue;
         if !shedding.keeps_log && shedding.n_log > 0 {
             // Nothing stays before them: the log need not keep them for this client.
-            let from = backlog.position;
-            backlog.lost.add(from, shedding.position);
-            backlog.lost.count += std::mem::take(&mut backlog.n_shed) - 1;
+            backlog.lost.begin(backlog.next, backlog.position);
+            backlog.lost.count += std::mem::take(&mut backlog.n_shed);
+            backlog.lost.until = shedding.position;
             backlog.next = backlog.next.max(before);
         }
         if !is_told {
@@ -144,15 +147,17 @@ impl Hub {
         }
     }
 
-    /// The log has dropped what a session waits for, up to message `oldest`.
+    /// The log has dropped what a session waits for, up to message `oldest`. Whose socket took no more was too slow; for
+    /// the others the shard was.
     pub(super) fn fall_off(&mut self, id: SessionId, oldest: u64) {
+        let is_blocked = self.backlog(id).is_blocked;
         let session = &self.sessions[id as usize];
-        if session.phase != Phase::Open || session.has_policy(Policy::Disconnect) {
-            if session.phase == Phase::Open {
-                return self.close_slow(id);
-            }
+        if session.phase != Phase::Open {
             let routed = self.routed;
             return self.backlog(id).next = routed;
+        }
+        if is_blocked && session.has_policy(Policy::Disconnect) {
+            return self.close_slow(id);
         }
         let is_told = session.protocol == Protocol::Json;
         let (mut lag_bytes, mut lag_events, mut n_shed, mut first) = (0, 0, 0, None);
@@ -170,11 +175,15 @@ impl Hub {
         let until = first.map_or(self.position, |at| Some(Position { offset: at.offset - 1, ..at }));
         let backlog = self.sessions[id as usize].backlog.as_mut().expect("it is behind");
         let gone = backlog.lag_events.saturating_sub(lag_events);
-        self.counts.dropped_slow += gone;
+        let (count, cause) = match is_blocked {
+            true => (&mut self.counts.dropped_slow, LostCause::SlowConsumer),
+            false => (&mut self.counts.overrun, LostCause::ShardOverrun),
+        };
+        *count += gone;
         let lost = &mut backlog.lost;
-        lost.from = if lost.count == 0 { backlog.position } else { lost.from };
+        lost.begin(backlog.next, backlog.position);
         lost.count += gone + backlog.n_shed.saturating_sub(n_shed);
-        (lost.until, lost.at_most, lost.cause) = (until, true, LostCause::SlowConsumer);
+        (lost.until, lost.at_most, lost.cause) = (until, true, cause);
         backlog.lost = if is_told && lost.count > 0 { *lost } else { Loss::default() };
         (backlog.lag_bytes, backlog.lag_events, backlog.n_shed) = (lag_bytes, lag_events, n_shed);
         (backlog.next, backlog.front_bytes) = (backlog.next.max(oldest), 0);

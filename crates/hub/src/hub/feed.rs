@@ -126,7 +126,7 @@ impl Hub {
             let is_newest = || self.latest.get(message.topic()).is_none_or(|latest| *latest <= message.seq());
             match session.policy(found.held) {
                 Policy::DropOldest if message.seq() < gathering.backlog.shed_before => {
-                    gathering.pass(message.position());
+                    gathering.pass(message.seq(), message.position());
                 }
                 Policy::Conflate if !is_newest() => gathering.n_replaced += 1,
                 _ => gathering.take(&message, Self::frame_for(kind, &message).clone()),
@@ -266,8 +266,9 @@ impl<'a> Gathering<'a> {
     }
 
     /// A message of the log that is not sent.
-    fn pass(&mut self, at: Option<Position>) {
-        self.loss.add(self.position, at);
+    fn pass(&mut self, seq: u64, at: Option<Position>) {
+        self.loss.begin(seq, self.position);
+        self.loss.add(at);
         self.position = at.or(self.position);
         self.n_shed += 1;
     }
@@ -294,7 +295,9 @@ impl<'a> Gathering<'a> {
                 *conflated += 1;
                 continue;
             }
-            self.tell_loss(waiting.before);
+            if waiting.before > self.loss.start {
+                self.tell_loss(waiting.before);
+            }
             self.push(Item::Waiting(waiting));
         }
     }

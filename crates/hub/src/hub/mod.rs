@@ -62,7 +62,8 @@ pub struct Counts {
     pub dropped_slow: u64,
     /// Messages not sent because a newer one of their topic replaced them, by `conflate` or `max_hz`.
     pub conflated: u64,
-    /// Messages that this shard did not read before the log dropped them.
+    /// Messages that this shard did not read before the log dropped them, and those that it did not write in time for a
+    /// client whose socket would have taken them.
     pub overrun: u64,
     /// Sessions closed because they read too slowly.
     pub closed_slow: u64,

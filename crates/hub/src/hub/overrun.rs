@@ -22,10 +22,10 @@ impl Hub {
             }
             let is_told = session.protocol == Protocol::Json;
             if let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.lag_events > 0) {
-                let (missed, at) = (messages + backlog.lag_events + backlog.n_shed, backlog.position);
+                let missed = messages + backlog.lag_events + backlog.n_shed;
                 self.counts.dropped_slow += backlog.lag_events;
                 let loss = &mut backlog.lost;
-                loss.from = if loss.count == 0 { at } else { loss.from };
+                loss.begin(backlog.next, backlog.position);
                 (loss.count, loss.at_most) = (loss.count + missed, true);
                 (loss.until, loss.cause) = (until, LostCause::ShardOverrun);
                 (backlog.lag_events, backlog.lag_bytes, backlog.n_shed) = (0, 0, 0);

@@ -1,7 +1,12 @@
 //! Clients that read too slowly.
 
+use trestle_recorder::RecordRules;
+
 use super::script::{check, check_with};
+use super::show::show;
+use super::world::World;
 use crate::limits::Limits;
+use crate::protocol::Protocol;
 
 fn outbox(bytes: usize) -> Limits {
     Limits { outbox_bytes_max: bytes, ..Limits::default() }
@@ -138,4 +143,31 @@ fn nobody_is_slow_within_the_bound() {
          a: event x @1 one
          a: event x @2 two",
     );
+}
+
+#[test]
+fn a_client_that_reads_is_not_closed_for_a_slow_shard() {
+    // Whatever is said to a client alone has it fed from the log. When the log moved on between the turn's routing and
+    // its visits, a client that had read everything was closed as a slow consumer; and the loss was told ahead of it.
+    let mut world = World::with_log(256, Limits::default(), RecordRules::everything());
+    let client = world.open(Protocol::Json, [&b""[..]]);
+    world.append(b"x", b"one");
+    world.route();
+    world.flush();
+    world.overrun_unvisited(5, 1);
+    world.append(b"x", b"two");
+    world.route();
+    for _ in 0..10 {
+        world.append(b"x", &[b'-'; 300]);
+    }
+    world.flush();
+    world.route();
+    world.flush();
+    world.settle();
+    let told: Vec<_> = world.clients[client].seen.iter().map(|seen| show(Protocol::Json, seen)).collect();
+    let last = format!("event x @12 {}", "-".repeat(300));
+    let lost =
+        ["lost '' 5 shard_overrun @1 @1", "lost '' 1 shard_overrun @1 @2", "lost '' 9 shard_overrun @2 @11"];
+    assert_eq!(told, [&["welcome 25000 @0", "event x @1 one"][..], &lost, &[&last]].concat());
+    assert_eq!((world.hub.counts().closed_slow, world.hub.counts().overrun), (0, 5 + 1 + 9));
 }

@@ -126,8 +126,13 @@ impl World {
 
     /// `messages` fall off the log, and `offset` is where it goes on.
     pub(super) fn overrun(&mut self, messages: u64, offset: u64) {
-        self.hub.tell_overrun(messages, Some(Position { epoch: EPOCH, offset }));
+        self.overrun_unvisited(messages, offset);
         self.flush();
+    }
+
+    /// The same, without a visit.
+    pub(super) fn overrun_unvisited(&mut self, messages: u64, offset: u64) {
+        self.hub.tell_overrun(messages, Some(Position { epoch: EPOCH, offset }));
     }
 
     /// Visits whoever has something, takes the interest, closes what has ended.
