@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use trestle_messages::Position;
 
 use crate::segment::EncodedBytes;
-use crate::{Segment, SegmentBuilder};
+use crate::{Gap, Message, Segment, SegmentBuilder};
 
 /// One writer appends, each reader follows with its own [`Cursor`]: the writer never waits, and a slow reader holds up
 /// nobody. A reader that falls behind the bound is told by [`Overrun`].
@@ -29,6 +29,8 @@ struct Ring {
     next_seq: u64,
     bytes: usize,
     position: Option<Position>,
+    /// From this message on no part of the sequence is missing.
+    whole_from: u64,
 }
 
 /// Where a reader stands: the number of the segment it reads next.
@@ -74,13 +76,24 @@ pub struct Overrun {
     pub messages: u64,
 }
 
+/// Why a position is none of this log's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotHere {
+    /// The log's sequence is another one.
+    #[error("the position is of another epoch")]
+    OtherEpoch,
+    /// The log has not come so far.
+    #[error("the position is ahead of the log")]
+    Ahead,
+}
+
 impl Log {
     /// A log that keeps at least its last segment, and older ones while all cost at most `bytes_max` with their encodings.
     pub fn new(bytes_max: usize) -> Self {
         Self { ring: Mutex::default(), bytes_max, encoded_bytes: EncodedBytes::default() }
     }
 
-    fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
+    fn ring(&self) -> MutexGuard<'_, Ring> {
         // No code panics while it holds the lock; a poisoned one is as good as any.
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,10 +103,22 @@ impl Log {
         if batch.is_empty() {
             return;
         }
-        let mut evicted = Vec::new();
-        let mut ring = self.ring();
+        let ring = self.ring();
         let segment = batch.build(ring.next_seq, self.encoded_bytes.clone());
-        ring.next_seq += segment.len() as u64;
+        self.push(ring, segment);
+    }
+
+    /// Appends the news that a part of the sequence will not come. No replay reaches across it.
+    pub fn append_gap(&self, gap: Gap) {
+        let mut ring = self.ring();
+        let segment = SegmentBuilder::gap(ring.next_seq, gap, self.encoded_bytes.clone());
+        ring.whole_from = segment.end_seq();
+        self.push(ring, segment);
+    }
+
+    fn push(&self, mut ring: MutexGuard<'_, Ring>, segment: Arc<Segment>) {
+        let mut evicted = Vec::new();
+        ring.next_seq = segment.end_seq();
         ring.bytes += segment.cost_bytes();
         ring.position = segment.last_position().or(ring.position);
         ring.segments.push_back(segment);
@@ -113,7 +138,55 @@ impl Log {
     /// The sequence has come to `position` without a message here: where it stood at the start, or what was lost.
     /// Appended messages carry their own.
     pub fn advance(&self, position: Position) {
-        self.ring().position = Some(position);
+        let mut ring = self.ring();
+        ring.position = Some(position);
+        ring.whole_from = ring.next_seq;
+    }
+
+    /// The number of the first message behind `position`, where a replay from there begins.
+    ///
+    /// # Errors
+    /// [`NotHere`] if the log's sequence has not been there.
+    pub fn seq_after(&self, position: Position) -> Result<u64, NotHere> {
+        let ring = self.ring();
+        let head = ring.position.filter(|head| head.epoch == position.epoch).ok_or(NotHere::OtherEpoch)?;
+        if position.offset > head.offset {
+            return Err(NotHere::Ahead);
+        }
+        let is_behind =
+            |at: Option<Position>| at.is_some_and(|at| at.epoch == head.epoch && at.offset > position.offset);
+        let messages = ring.segments.iter().flat_map(|segment| segment.messages());
+        let first =
+            messages.filter(|message| is_behind(message.position())).map(|message| message.seq()).next();
+        Ok(first.unwrap_or(ring.next_seq))
+    }
+
+    /// The number from which on the log has every recorded message that a subscription of `topic` may match: a replay
+    /// that begins there or later misses nothing.
+    pub fn complete_from(&self, topic: &[u8], exact: bool) -> u64 {
+        let _ = (topic, exact);
+        self.complete_from_all()
+    }
+
+    /// The number from which on the log has every recorded message.
+    pub fn complete_from_all(&self) -> u64 {
+        let ring = self.ring();
+        ring.oldest_seq().max(ring.whole_from)
+    }
+
+    /// Whether `message` is the last value of its topic.
+    pub fn is_last_value(&self, message: &Message<'_>) -> bool {
+        let ring = self.ring();
+        let mut messages = ring
+            .segments
+            .iter()
+            .rev()
+            .flat_map(|segment| segment.messages().collect::<Vec<_>>().into_iter().rev());
+        let newest = messages.find(|other| other.topic() == message.topic());
+        newest.is_none_or(|newest| newest.seq() <= message.seq())
+            && message.has_topic()
+            && message.position().is_some()
+            && message.body().any(|frame| !frame.is_empty())
     }
 
     /// A cursor behind everything appended so far.

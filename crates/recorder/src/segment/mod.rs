@@ -26,6 +26,17 @@ struct Record {
     encodings: Encodings,
 }
 
+/// A part of the sequence that is not in the log, in its place: what came before it and what comes after do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The last position before it; `None` where nothing recorded was known.
+    pub from: Option<Position>,
+    /// The last position in it. Of another epoch than `from` where the sequence was begun anew.
+    pub until: Position,
+    /// Messages in it; `None` where nobody can know.
+    pub messages: Option<u64>,
+}
+
 /// Bytes of all encodings that a log's segments hold.
 pub(crate) type EncodedBytes = Arc<AtomicUsize>;
 
@@ -37,6 +48,7 @@ pub struct Segment {
     /// End of each frame in `bytes`.
     ends: Box<[u32]>,
     records: Box<[Record]>,
+    gap: Option<Gap>,
     by_topic: TopicIndex,
     /// Bytes of its own encodings, and of all in its log: counted when one is made, which is once for all its readers.
     encoded_bytes: AtomicUsize,
@@ -55,9 +67,14 @@ impl Segment {
         self.first_seq
     }
 
-    /// The number behind its last message.
+    /// The number behind its last message. A gap has a number, too.
     pub fn end_seq(&self) -> u64 {
-        self.first_seq + self.records.len() as u64
+        self.first_seq + self.records.len() as u64 + u64::from(self.gap.is_some())
+    }
+
+    /// The part of the sequence that is missing here, if that is what this segment stands for; then it has no messages.
+    pub fn gap(&self) -> Option<Gap> {
+        self.gap
     }
 
     /// Adds to `out` the indices of the messages whose topic begins with `topic`, or is exactly that. They come by topic,
@@ -66,12 +83,12 @@ impl Segment {
         self.by_topic.matching(self, topic, exact, out);
     }
 
-    /// Messages in it, at least 1.
+    /// Messages in it, at least 1 unless it is a gap.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Never true for a segment of a log.
+    /// Only a gap's is.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -90,9 +107,10 @@ impl Segment {
         (0..self.len()).map(|index| self.message(index))
     }
 
-    /// The position of its last recorded message.
+    /// The position of its last recorded message, or of the end of the gap.
     pub fn last_position(&self) -> Option<Position> {
-        (0..self.len()).rev().find_map(|index| self.message(index).position())
+        let gap = self.gap.map(|gap| gap.until);
+        gap.or_else(|| (0..self.len()).rev().find_map(|index| self.message(index).position()))
     }
 
     /// What it holds in memory, without encodings.
@@ -283,7 +301,17 @@ impl SegmentBuilder {
 
     /// Makes the segment and leaves the builder empty.
     pub(crate) fn build(&mut self, first_seq: u64, log_encoded_bytes: EncodedBytes) -> Arc<Segment> {
+        self.make(first_seq, None, log_encoded_bytes)
+    }
+
+    /// Makes a segment that stands for a gap.
+    pub(crate) fn gap(first_seq: u64, gap: Gap, log_encoded_bytes: EncodedBytes) -> Arc<Segment> {
+        Self::default().make(first_seq, Some(gap), log_encoded_bytes)
+    }
+
+    fn make(&mut self, first_seq: u64, gap: Option<Gap>, log_encoded_bytes: EncodedBytes) -> Arc<Segment> {
         Arc::new(Segment {
+            gap,
             first_seq,
             bytes: std::mem::take(&mut self.bytes).into(),
             ends: std::mem::take(&mut self.ends).into(),
