@@ -27,7 +27,7 @@ struct Case {
     received: &'static [usize],
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case { name: "zmq_proxy", candidate: Candidate::ZmqProxy, sent: &[128], received: &[128] },
     Case { name: "forwarder, 5556", candidate: Candidate::Backend, sent: &[128], received: &[128] },
     Case {
@@ -37,6 +37,12 @@ const CASES: [Case; 4] = [
         received: &[128, STAMP],
     },
     Case { name: "forwarder, 5557", candidate: Candidate::Link, sent: &[128], received: &[128, STAMP] },
+    Case {
+        name: "zmq_proxy, 64 KiB writes",
+        candidate: Candidate::ZmqProxyTuned,
+        sent: &[128],
+        received: &[128],
+    },
 ];
 
 fn main() {
@@ -91,7 +97,7 @@ fn table(results: &[Vec<Load>; CASES.len()]) {
             case.name
         );
     }
-    for pair in [[0, 1], [2, 3]] {
+    for pair in [[0, 1], [2, 3], [4, 1]] {
         let ratio = |value: fn(&Load) -> f64| {
             let [theirs, ours] = pair.map(|case| results[case].iter());
             Spread::of(ours.zip(theirs).map(|(ours, theirs)| value(ours) / value(theirs)))
