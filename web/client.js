@@ -7,7 +7,7 @@
  *       console.log(event.topic, event.progress ?? event.data ?? event.text ?? event.base64);
  *     }
  *
- * It reconnects and subscribes again by itself. A plain ES module without dependencies; read
+ * It reconnects and subscribes again by itself, from where each subscription stood. A plain ES module without dependencies; read
  * `Client` in client/client.js first, then `SubscribeOptions` in client/subscription.js.
  */
 

@@ -14,7 +14,7 @@ import { parse } from "./wire.js";
  * Events, each a `CustomEvent`:
  * - `connecting`, `open`, `waiting`, `closed`: the states. `waiting` tells `delayMs`, `offline`, `attempt` and the
  *   `code`, `reason` and `meaning` of the close before; `closed` the last three and comes once no attempt will follow.
- * - `lost`: the edge's notice. `goodbye`: it is about to close. `error`: a `TrestleError` that no call can return.
+ * - `lost`: the edge's notice, or that a subscription could not be sent what it missed while it was away. `goodbye`: it is about to close. `error`: a `TrestleError` that no call can return.
  */
 export class Client extends EventTarget {
   #link;
@@ -105,8 +105,12 @@ export class Client extends EventTarget {
    */
   #route(event, frame) {
     const topic = topicOf(event, frame);
+    // While one subscription is sent what it missed, the others may see of it what they have already.
+    const replays = event.position !== undefined && [...this.#subscriptions].some((other) => !other.caughtUp);
     for (const subscription of this.#subscriptions) {
-      if (subscription.matches(topic)) subscription.deliver(event, frame);
+      if (!subscription.matches(topic)) continue;
+      const has = replays && !event.snapshot && subscription.has(String(event.position));
+      if (!has) subscription.deliver(event, frame);
     }
   }
 
@@ -128,7 +132,7 @@ export class Client extends EventTarget {
   #advance(position) {
     if (position === undefined) return;
     for (const subscription of this.#subscriptions) {
-      if (subscription.caughtUp) subscription.position = position;
+      if (subscription.caughtUp && !subscription.has(position)) subscription.position = position;
     }
   }
 
@@ -183,10 +187,14 @@ export class Client extends EventTarget {
    * @param {Subscription} subscription */
   #ask(subscription) {
     const { exact, snapshot, policy, max_hz } = subscription.options;
-    const options = { exact: exact || undefined, snapshot: snapshot || undefined, policy, max_hz };
+    const { since } = subscription;
+    const options = { exact: exact || undefined, snapshot: snapshot || undefined, since, policy, max_hz };
     subscription.caughtUp = false;
     subscription.requestId = this.#request({ subscribe: { ...named(subscription.topics), ...options } }, {
-      done: (reply) => subscription.accept(reply.subscribed ?? {}),
+      done: (reply) => {
+        const loss = subscription.accept(reply.subscribed ?? {});
+        if (loss) this.#emit("lost", { ...named(subscription.topics), ...loss });
+      },
       fail: (error) => this.#refused(subscription, error),
     });
   }

@@ -1,16 +1,24 @@
 /** One subscription: what it wants, what it delivers, and how far it has come. */
 
 import { TrestleError } from "./error.js";
+import { isReached } from "./position.js";
 import { BoundedQueue } from "./queue.js";
 import { Topic } from "./topic.js";
 
 /** @typedef {import("./wire.js").Event} Event */
-/** @typedef {import("./wire.js").Lost | {cause: "slow_reader", count: number}} Loss */
+/**
+ * The edge's notice; what this page did not read in time; or, after a reconnect, what the edge could not send again:
+ * everything since `from`, however much that is.
+ * @typedef {import("./wire.js").Lost | {cause: "slow_reader", count: number} | Unrecovered} Loss
+ */
+/** @typedef {{cause: import("./wire.js").UnrecoveredReason, from: string, position?: string}} Unrecovered */
 
 /**
  * @typedef {object} SubscribeOptions
  * @property {boolean} [exact] Match the whole topic, not a prefix.
- * @property {boolean} [snapshot] First the last value of each matching topic.
+ * @property {boolean} [snapshot] First the last value of each matching topic; after a reconnect only if what was
+ *   missed cannot be sent again.
+ * @property {boolean} [recover] After a reconnect first what was missed meanwhile; true by default.
  * @property {"disconnect" | "drop_oldest" | "conflate"} [policy] When this browser is slow.
  * @property {number} [max_hz] At most so many events a topic and second.
  * @property {(event: Event, frame: string) => void} [onEvent] Takes the place of the iterator. `frame` is
@@ -78,11 +86,30 @@ export class Subscription {
     return this.topics.some((prefix) => topic.matches(prefix, this.exact));
   }
 
-  /** @param {import("./wire.js").Subscribed} subscribed */
+  /** Where a new connection resumes it; nothing on the first one.
+   * @returns {string | undefined} */
+  get since() {
+    return this.options.recover === false ? undefined : this.position ?? undefined;
+  }
+
+  /** Whether it has come as far already.
+   * @param {string} position */
+  has(position) {
+    return this.position !== null && isReached(position, this.position);
+  }
+
+  /** What could not be recovered, if so.
+   * @param {import("./wire.js").Subscribed} subscribed
+   * @returns {Unrecovered | null} */
   accept(subscribed) {
     this.refusals = 0;
+    const from = this.position;
     this.position = subscribed.position ?? this.position;
     this.#accepted.resolve(subscribed);
+    if (subscribed.recovered !== false || from === null) return null;
+    const loss = { cause: subscribed.reason ?? "unknown_position", from, position: subscribed.position };
+    this.lose(loss);
+    return loss;
   }
 
   /**

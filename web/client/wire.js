@@ -43,13 +43,16 @@ export const SUBPROTOCOL = "trestle.v1.json";
  * @property {number} [expires_at] Unix seconds.
  */
 
+/** @typedef {"history_truncated" | "epoch_changed" | "not_recorded" | "unknown_position"} UnrecoveredReason */
+
 /**
  * @typedef {object} Subscribed
  * @property {string[]} [topics]
  * @property {string[]} [topics_base64]
  * @property {string} [position] Where the subscription starts.
  * @property {"all" | "some" | "none"} [recorded]
- * @property {boolean} [recovered]
+ * @property {boolean} [recovered] Only where the command had `since`.
+ * @property {UnrecoveredReason} [reason] Why it is not.
  */
 
 /**

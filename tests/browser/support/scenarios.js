@@ -148,7 +148,7 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     assert.deepEqual((await logged("error")).map(({ detail }) => detail), [refusal, refusal]);
     peer.cut();
     const next = await edge.welcome();
-    assert.deepEqual((await next.subscribed()).subscribe, { topics: ["open/"] });
+    assert.deepEqual((await next.subscribed()).subscribe, { topics: ["open/"], since: "p0" });
     await flush(next, rig);
     assert.equal(next.waitingCommands, 0);
   });
@@ -176,8 +176,8 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     assert.equal(detail.code, 1006);
     assert.ok(detail.delayMs >= 20 && detail.delayMs <= 40, `${detail.delayMs}`);
     const next = await edge.welcome();
-    assert.deepEqual((await next.subscribed()).subscribe, { topics: ["a/"], snapshot: true });
-    assert.deepEqual((await next.subscribed()).subscribe, { topics: ["b/"] });
+    assert.deepEqual((await next.subscribed()).subscribe, { topics: ["a/"], snapshot: true, since: "p0" });
+    assert.deepEqual((await next.subscribed()).subscribe, { topics: ["b/"], since: "p0" });
     next.event({ topic: "a/2", text: "x" });
     next.event({ topic: "b/2", text: "x" });
     await seen("event", 1, "b");
@@ -325,7 +325,51 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     assert.deepEqual(await positions(), ["p20", "p20"]);
     peer.cut();
     const next = await edge.welcome();
-    assert.deepEqual(Object.keys((await next.command()).subscribe), ["topics", "snapshot"]);
+    assert.deepEqual((await next.command()).subscribe, { topics: ["a/"], snapshot: true, since: "p20" });
+    assert.deepEqual((await next.command()).subscribe, { topics: [""], since: "p20" });
+  });
+
+  scenario("does not resume who asked not to", async ({ edge, rig }) => {
+    await rig.subscribe("fresh", ["a/"], { snapshot: true, recover: false });
+    const peer = await edge.welcome();
+    await peer.subscribed("p5");
+    peer.cut();
+    assert.deepEqual((await (await edge.welcome()).command()).subscribe, { topics: ["a/"], snapshot: true });
+  });
+
+  scenario("tells what could not be sent again", async ({ edge, rig, seen, logged }) => {
+    await rig.subscribe("jobs", ["jobs/"]);
+    const peer = await edge.welcome();
+    await peer.subscribed("p5");
+    peer.cut();
+    const next = await edge.welcome();
+    const { id } = await next.command();
+    const subscribed = { topics: ["jobs/"], position: "p90", recorded: "all", recovered: false, reason: "history_truncated" };
+    next.send({ reply: { id, subscribed } });
+    await seen("loss");
+    assert.deepEqual((await logged("loss")).map(({ loss }) => loss), [{ cause: "history_truncated", from: "p5", position: "p90" }]);
+    assert.deepEqual((await seen("lost")).map(({ detail }) => detail), [{ topics: ["jobs/"], cause: "history_truncated", from: "p5", position: "p90" }]);
+    assert.equal((await rig.of("jobs")).position, "p90");
+  });
+
+  scenario("gives nobody twice what another subscription is sent again", async ({ edge, rig, seen, topics }) => {
+    const at = (offset, epoch = 7) => Buffer.from([1, 0, 0, 0, 0, 0, 0, 0, epoch, 0, 0, 0, 0, 0, 0, offset >> 8, offset & 255]).toString("base64url");
+    await rig.subscribe("behind", [""]);
+    await rig.subscribe("ahead", ["jobs/"]);
+    const peer = await edge.welcome();
+    const commands = [await peer.command(), await peer.command()];
+    const subscribed = (n, position) => peer.send({ reply: { id: commands[n].id, subscribed: { topics: [], position } } });
+    subscribed(0, at(250));
+    subscribed(1, at(260));
+    for (const offset of [255, 260, 261]) peer.event({ topic: `jobs/${offset}`, position: at(offset), text: "x" });
+    peer.send({ heartbeat: { position: at(255) } });
+    peer.send({ caught_up: { id: commands[1].id, position: at(261) } });
+    peer.send({ heartbeat: { position: at(256) } });
+    peer.event({ topic: "jobs/begun anew", position: at(1, 8), text: "x" });
+    await seen("event", 4, "behind");
+    assert.deepEqual(await topics("behind"), ["jobs/255", "jobs/260", "jobs/261", "jobs/begun anew"]);
+    assert.deepEqual(await topics("ahead"), ["jobs/261", "jobs/begun anew"]);
+    assert.equal((await rig.of("ahead")).position, at(1, 8));
   });
 
   scenario("tells a loss to the subscriptions that it concerns", async ({ edge, rig, seen, logged }) => {
