@@ -54,6 +54,11 @@ pub struct Config {
     /// Number and keep nothing: plain best-effort ØMQ, fetched on demand. Only with --source.
     #[arg(long)]
     pub no_record: bool,
+    /// Topics that begin with PREFIX carry their publisher's own counter in the last frame, four bytes, little-endian, as
+    /// Bitcoin Core's do: where it leaps, messages were lost before they came here, which is counted and said. Of recorded
+    /// topics only. Only with --source. Repeatable.
+    #[arg(long, value_name = "PREFIX")]
+    pub sequence: Vec<String>,
     /// The file of the token that gRPC callers present; without it anybody who reaches the port is served.
     #[arg(long, value_name = "FILE")]
     pub link_token_file: Option<PathBuf>,
@@ -121,6 +126,8 @@ pub enum Upstream {
         splits: Vec<SplitRule>,
         /// What is numbered and kept.
         rules: RecordRules,
+        /// Prefixes of the topics whose publishers count.
+        sequences: Vec<String>,
     },
 }
 
@@ -152,6 +159,7 @@ impl Config {
                 sources: sources.to_vec(),
                 splits: self.split.clone(),
                 rules: self.rules()?,
+                sequences: self.sequence.clone(),
             }),
         }
     }
@@ -161,6 +169,7 @@ impl Config {
             ("--record", !self.record.is_empty()),
             ("--no-record", self.no_record),
             ("--split", !self.split.is_empty()),
+            ("--sequence", !self.sequence.is_empty()),
         ];
         given.into_iter().find_map(|(flag, given)| given.then_some(flag))
     }
@@ -253,7 +262,7 @@ mod tests {
         assert_eq!(link, Upstream::Link("tcp://forwarder:5557".parse().unwrap()));
 
         let sources = upstream("--source tcp://a:1 --source eddn=tcp://b:2 --split =\\x20").unwrap();
-        let Upstream::Sources { sources, splits, rules } = sources else { panic!("{sources:?}") };
+        let Upstream::Sources { sources, splits, rules, .. } = sources else { panic!("{sources:?}") };
         assert_eq!((sources.len(), splits.len(), rules), (2, 1, RecordRules::everything()));
 
         for (args, named) in [
@@ -262,6 +271,7 @@ mod tests {
             ("--link tcp://a:1 --no-record", &["--link", "--no-record"]),
             ("--link tcp://a:1 --record jobs/", &["--link", "--record"]),
             ("--link tcp://a:1 --split =x", &["--link", "--split"]),
+            ("--link tcp://a:1 --sequence hash", &["--link", "--sequence"]),
             ("--source tcp://a:1 --record jobs/ --no-record", &["--record", "--no-record"]),
         ] {
             let reason = upstream(args).unwrap_err();

@@ -243,6 +243,7 @@ impl Edge {
         let upstream = &self.upstream;
         let at = |hop: &str, cause: &str| vec![("hop".into(), hop.into()), ("cause".into(), cause.into())];
         let mut drops = vec![
+            (at("publisher", "sequence_gap"), upstream.unsent.value()),
             (at("link", "hole"), upstream.missing.value()),
             (at("ingest", "malformed"), upstream.malformed.value()),
             (at("ingest", "too_large"), upstream.too_large.value()),

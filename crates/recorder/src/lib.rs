@@ -3,6 +3,7 @@
 //! - [`Log`] holds the newest messages as immutable [`Segment`]s; each reader has a [`Cursor`].
 //! - [`Stamper`] numbers messages where they enter, by the [`RecordRules`]; [`Intake`] names those without a topic.
 //! - [`Follower`] reads stamps and beats at the other end: ready, stale, holes, a foreign forwarder.
+//! - [`Sequences`] follows publishers' own counters: what was lost before it came here.
 //! - [`Interest`] counts which prefixes are wanted, for what goes up.
 //!
 //! `now` is an argument everywhere, so that a test or a simulation owns time.
@@ -32,6 +33,7 @@ mod interest;
 mod log;
 mod rule;
 mod segment;
+mod sequence;
 mod stamper;
 
 pub use follower::{BEAT_INTERVAL, BEATS_MISSED_MAX, BeatSeen, Follower, StampSeen};
@@ -40,4 +42,5 @@ pub use interest::Interest;
 pub use log::{Cursor, Log, NotHere, Overrun};
 pub use rule::{RecordRule, RecordRuleError, RecordRules};
 pub use segment::{Frames, Gap, Message, Segment, SegmentBuilder, Slot};
+pub use sequence::Sequences;
 pub use stamper::Stamper;

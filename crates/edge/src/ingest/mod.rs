@@ -29,7 +29,7 @@ use tokio::sync::{Notify, oneshot};
 use trestle_process::source::Source;
 use trestle_process::wake::{self, Waker};
 use trestle_process::zmq::Bounds;
-use trestle_recorder::{Log, SegmentBuilder};
+use trestle_recorder::{Log, SegmentBuilder, Sequences};
 
 pub use interest::InterestSender;
 pub use upstream::Upstream;
@@ -148,10 +148,11 @@ fn open(
         config::Upstream::Link(endpoint) => {
             (vec![feed("--link", endpoint, None)?], Entry::Link(Link::default()))
         }
-        config::Upstream::Sources { sources, splits, rules } => {
+        config::Upstream::Sources { sources, splits, rules, sequences } => {
             let dial = |Source { alias, endpoint }| feed("--source", endpoint, alias);
             let feeds = sources.into_iter().map(dial).collect::<anyhow::Result<_>>()?;
-            (feeds, Entry::Sources(Sources::new(new_epoch()?, splits, rules)))
+            let sequences = Sequences::new(sequences.into_iter().map(String::into_bytes).collect());
+            (feeds, Entry::Sources(Sources::new(new_epoch()?, splits, rules, sequences)))
         }
     };
     let (sockets, feeds) = opened.into_iter().unzip();
@@ -166,6 +167,8 @@ fn open(
         shards,
         upstream,
         no_beats: Seldom::default(),
+        unsent: Seldom::default(),
+        unsent_said: 0,
         too_large: Seldom::default(),
     };
     Ok((sockets, poll))

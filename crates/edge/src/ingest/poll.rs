@@ -45,6 +45,9 @@ pub(super) struct Poll {
     pub(super) shards: Vec<Arc<Notify>>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) no_beats: Seldom,
+    pub(super) unsent: Seldom,
+    /// Messages that publishers sent and that never came, as far as it was said.
+    pub(super) unsent_said: u64,
     pub(super) too_large: Seldom,
 }
 
@@ -183,7 +186,7 @@ impl Poll {
             Entry::Link(link) => link.take(frames, now, batch, upstream),
             Entry::Sources(sources) => {
                 let alias = self.feeds[index].alias.as_deref();
-                sources.take(frames, alias, now_unix_ns, batch, upstream)
+                sources.take(frames, (index, alias), now_unix_ns, batch, upstream)
             }
         }
     }
@@ -228,6 +231,17 @@ impl Poll {
         }
     }
 
+    fn say_unsent(&mut self, now: Instant) {
+        let missing = self.upstream.unsent.value() - self.unsent_said;
+        if missing > 0 && self.unsent.say(now).is_some() {
+            tracing::warn!(
+                missing,
+                "a publisher's own counter leapt: messages were lost before they came here"
+            );
+            self.unsent_said += missing;
+        }
+    }
+
     fn tick(&mut self, sockets: &[Sockets], started: Instant, now: Instant) -> anyhow::Result<()> {
         for (feed, sockets) in self.feeds.iter_mut().zip(sockets) {
             feed.tick(sockets, now, &self.upstream)?;
@@ -248,6 +262,7 @@ impl Poll {
             }
             Entry::Sources(_) => self.upstream.set_stale(standing == 0),
         }
+        self.say_unsent(now);
         Ok(())
     }
 }

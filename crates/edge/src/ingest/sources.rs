@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use trestle_messages::{Position, topic};
-use trestle_recorder::{Entered, Intake, RecordRules, SegmentBuilder, SplitRule, Stamper};
+use trestle_recorder::{Entered, Intake, RecordRules, SegmentBuilder, Sequences, SplitRule, Stamper};
 
 use super::link::Taken;
 use super::upstream::Upstream;
@@ -13,19 +13,21 @@ use super::upstream::Upstream;
 pub(super) struct Sources {
     intake: Intake,
     stamper: Stamper,
+    sequences: Sequences,
 }
 
 impl Sources {
     /// Begins `epoch`, which is not 0.
-    pub(super) fn new(epoch: u64, splits: Vec<SplitRule>, rules: RecordRules) -> Self {
-        Self { intake: Intake::new(splits), stamper: Stamper::new(epoch, rules) }
+    pub(super) fn new(epoch: u64, splits: Vec<SplitRule>, rules: RecordRules, sequences: Sequences) -> Self {
+        Self { intake: Intake::new(splits), stamper: Stamper::new(epoch, rules), sequences }
     }
 
-    /// Takes one message with at least one frame that came in at `now` (Unix nanoseconds) from a source with this alias.
+    /// Takes one message with at least one frame that came in at `now` (Unix nanoseconds) from the `source`th source, which
+    /// has this alias.
     pub(super) fn take<F: Deref<Target = [u8]>>(
         &mut self,
         frames: &[F],
-        alias: Option<&[u8]>,
+        (source, alias): (usize, Option<&[u8]>),
         now: u64,
         batch: &mut SegmentBuilder,
         upstream: &Upstream,
@@ -42,6 +44,11 @@ impl Sources {
             return Taken::Dropped;
         }
         let mut stamp = self.stamper.stamp(topic, now);
+        // What is not recorded is fetched on demand: there a counter that leaps may only mean that nobody listened.
+        if stamp.offset != 0 && self.sequences.follows(topic) {
+            let last = frames.last().expect("a message has a frame");
+            upstream.unsent.add(self.sequences.see(source, topic, last).into());
+        }
         if let Some(topic) = named {
             stamp.original_frames = true;
             stamp.body_start = u32::try_from(body_start).expect("a frame is below 4 GiB by configuration");
@@ -74,11 +81,12 @@ mod tests {
     /// Topic, body, frames as sent and offset of each message that gets through.
     fn routed(messages: &[(Option<&str>, &[&str])]) -> (Vec<Routed>, u64) {
         let rules = RecordRules::from_iter([RecordRule::new("1"), RecordRule::new("eddn")]);
-        let mut sources = Sources::new(7, vec!["=\\x20".parse().unwrap()], rules);
+        let splits = vec!["=\\x20".parse().unwrap()];
+        let mut sources = Sources::new(7, splits, rules, Sequences::default());
         let (mut batch, upstream, log) = (SegmentBuilder::default(), Upstream::default(), Log::new(1 << 20));
         for (alias, frames) in messages {
             let frames: Vec<&[u8]> = frames.iter().map(|frame| frame.as_bytes()).collect();
-            sources.take(&frames, alias.map(str::as_bytes), 5, &mut batch, &upstream);
+            sources.take(&frames, (0, alias.map(str::as_bytes)), 5, &mut batch, &upstream);
         }
         let (mut cursor, mut segments) = (log.cursor(), Vec::new());
         log.append(&mut batch);

@@ -98,7 +98,7 @@ impl Fixture {
     fn sources(sources: &[&str], rules: RecordRules, bounds: Bounds) -> Self {
         let sources = sources.iter().map(|source| source.parse().unwrap()).collect();
         let splits = vec!["weather/=\\x20".parse().unwrap()];
-        Self::start(config::Upstream::Sources { sources, splits, rules }, bounds)
+        Self::start(config::Upstream::Sources { sources, splits, rules, sequences: Vec::new() }, bounds)
     }
 
     fn source(publisher: &Publisher) -> Self {

@@ -25,6 +25,8 @@ pub struct Upstream {
     pub bytes: Tally,
     /// Messages that never came: gaps in the offsets of the link.
     pub missing: Tally,
+    /// Messages that their publisher's own counter says never came to us.
+    pub unsent: Tally,
     /// How many gaps there were.
     pub holes: Tally,
     /// Messages dropped because they had no stamp or another than a forwarder makes.

@@ -90,3 +90,17 @@ fn a_publisher_that_is_away_is_stale_and_served_when_it_comes() {
     edge.until_metric("upstream_stale", |stale| stale == 0);
     assert_eq!(edge.private("/readyz").text(), "ready\n");
 }
+
+/// Bitcoin Core numbers the messages of each topic; what its high-water mark drops leaves no other trace.
+#[test]
+fn a_publishers_own_counter_shows_what_never_came() {
+    let feed = Feed::bound();
+    let edge = TestEdge::on(&feed, "--sequence hash");
+    for (topic, counter) in
+        [("hashtx", 7_u32), ("hashblock", 1), ("hashtx", 8), ("hashtx", 12), ("rawtx", 90), ("rawtx", 99)]
+    {
+        feed.send(&[topic.as_bytes(), b"body", &counter.to_le_bytes()]);
+    }
+    edge.until_metric("upstream_messages_total", |n| n == 6);
+    assert_eq!(edge.metric("dropped_messages_total{hop=\"publisher\",cause=\"sequence_gap\"}"), 3);
+}
