@@ -124,7 +124,12 @@ fn bare(stamped: bool) -> Run {
 fn source() -> Run {
     let publisher = Publisher::bind()?;
     let sources = vec![publisher.endpoint.parse()?];
-    let upstream = Upstream::Sources { sources, splits: Vec::new(), rules: RecordRules::everything() };
+    let upstream = Upstream::Sources {
+        sources,
+        splits: Vec::new(),
+        rules: RecordRules::everything(),
+        sequences: Vec::new(),
+    };
     ingest(&publisher, upstream, None)
 }
 
