@@ -1,0 +1,130 @@
+"""Kills the forwarder and edges in turn under load, and judges what every client saw. `scripts/chaos` runs it."""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from clients import Client
+from cluster import Cluster
+from feed import Feed
+from record import Verdict
+
+N_TOPICS = 50
+# Of the clients so many follow everything, the others a topic each.
+N_FOLLOW_ALL = 3
+# Between a kill and the start, seconds.
+DEAD_S = (0.1, 1.5)
+# Whatever is on its way at the end arrives within this, seconds.
+SETTLE_S = 60.0
+FAULTS_SHOWN = 20
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="how long things are killed [default: 60]")
+    parser.add_argument("--clients", type=int, default=300, help="clients that come and go [default: 300]")
+    parser.add_argument("--rate", type=int, default=2_000, help="messages a second [default: 2000]")
+    parser.add_argument("--edges", type=int, default=2, help="edges [default: 2]")
+    parser.add_argument("--every", type=float, default=5, help="seconds between two kills [default: 5]")
+    parser.add_argument("--seed", type=int, default=None, help="of all choices [default: by the clock]")
+    parser.add_argument("--data", action="store_true", help="the forwarder keeps its history on disk")
+    parser.add_argument("--spare-forwarder", action="store_true", help="kill edges only")
+    return parser.parse_args()
+
+
+async def wreak(cluster: Cluster, options: argparse.Namespace, choices: random.Random) -> None:
+    """Kills one after the other, each started again before the next dies."""
+    victims = cluster.edges if options.spare_forwarder else cluster.programs
+    end, nth = time.monotonic() + options.seconds, 0
+    while time.monotonic() < end:
+        await asyncio.sleep(options.every)
+        victim = victims[nth % len(victims)]
+        nth += 1
+        victim.kill()
+        await asyncio.sleep(choices.uniform(*DEAD_S))
+        victim.start()
+        await asyncio.to_thread(victim.until_ready)
+
+
+async def settle(feed: Feed, clients: list[Client]) -> list[str]:
+    """Waits until everybody has the last message of each topic; names those who have not."""
+    for client in clients:
+        client.stays = True
+    feed.stop()
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
+        # One more each, so that whoever has it has seen what came before it.
+        wanted = dict(feed.sent)
+        behind = [
+            client.record.name
+            for client in clients
+            if not all(client.record.has(t, n) for t, n in wanted.items() if t.startswith(client.prefix))
+        ]
+        if not behind:
+            return []
+        await asyncio.sleep(0.5)
+    return behind
+
+
+def show(rows: list[tuple[str, object]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:{width}}  {value:,}" if isinstance(value, int) else f"  {name:{width}}  {value}")
+
+
+async def run(options: argparse.Namespace) -> bool:
+    seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
+    choices = random.Random(seed)
+    folder = Path(tempfile.mkdtemp(prefix="trestle-chaos-"))
+    print(f"seed {seed}, logs in {folder}", flush=True)
+    topics = [f"c/{nth:02}" for nth in range(N_TOPICS)]
+    cluster = Cluster(folder, options.edges, options.data)
+    clients = []
+    for nth in range(options.clients):
+        prefix = "c/" if nth < N_FOLLOW_ALL else choices.choice(topics)
+        clients.append(Client(f"client {nth}", prefix, cluster.urls, choices.randrange(1 << 30)))
+    try:
+        cluster.start()
+        feed = Feed(cluster.frontend, topics, options.rate)
+        tasks = [asyncio.create_task(client.run()) for client in clients]
+        await wreak(cluster, options, choices)
+        behind = await settle(feed, clients)
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        cluster.stop()
+    failed = [error for error in ended if not isinstance(error, asyncio.CancelledError)]
+
+    total = Verdict()
+    for client in clients:
+        total.add(client.record.verdict)
+    show(
+        [
+            ("messages published", feed.n_sent),
+            ("events received", total.events),
+            ("of those replayed", total.replayed),
+            ("connections made", sum(client.n_connections for client in clients)),
+            ("attempts refused", sum(client.n_refused for client in clients)),
+            *((f"kills of {program.name}", program.n_kills) for program in cluster.programs),
+            *((f"told: {cause}", count) for cause, count in sorted(total.told.items())),
+            ("missing, and told", total.missing_told),
+            ("missing, and NOT told", total.missing_untold),
+            ("duplicates", total.duplicates),
+            ("out of order", total.out_of_order),
+            ("clients that did not get the end", len(behind)),
+        ]
+    )
+    for fault in total.faults[:FAULTS_SHOWN]:
+        print(f"  {fault}")
+    for error in failed[:FAULTS_SHOWN]:
+        print(f"  a client failed: {error!r}")
+    return total.is_clean and not behind and not failed
+
+
+if __name__ == "__main__":
+    sys.exit(0 if asyncio.run(run(parse())) else 1)

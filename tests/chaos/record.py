@@ -1,0 +1,76 @@
+"""What one client saw, judged: every message once, in order, or a loss that was told.
+
+The feed numbers the messages of each topic. A client's record is right if after n comes n + 1. A number that comes again
+is a duplicate, a smaller one is out of order. A gap is right only if the client was told before of a loss that may have
+been this one.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Verdict:
+    """Counts over any number of clients."""
+
+    events: int = 0
+    replayed: int = 0
+    duplicates: int = 0
+    out_of_order: int = 0
+    missing_untold: int = 0
+    missing_told: int = 0
+    told: Counter = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, other: "Verdict") -> None:
+        self.events += other.events
+        self.replayed += other.replayed
+        self.duplicates += other.duplicates
+        self.out_of_order += other.out_of_order
+        self.missing_untold += other.missing_untold
+        self.missing_told += other.missing_told
+        self.told += other.told
+        self.faults += other.faults
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.duplicates or self.out_of_order or self.missing_untold)
+
+
+class Record:
+    """One client's, over all its connections."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.verdict = Verdict()
+        self._last: dict[str, int] = {}
+        # Topics that went on since the last loss was told: a gap in one of these was not told.
+        self._settled: set[str] = set()
+
+    def event(self, topic: str, number: int) -> None:
+        verdict = self.verdict
+        verdict.events += 1
+        last = self._last.get(topic)
+        if last is not None and number <= last:
+            if number == last:
+                verdict.duplicates += 1
+            else:
+                verdict.out_of_order += 1
+            verdict.faults.append(f"{self.name}: {topic} {number} after {last}")
+            return
+        if last is not None and number > last + 1:
+            missing = number - last - 1
+            if topic in self._settled:
+                verdict.missing_untold += missing
+                verdict.faults.append(f"{self.name}: {topic} {number} after {last}, and nothing was told")
+            else:
+                verdict.missing_told += missing
+        self._last[topic] = number
+        self._settled.add(topic)
+
+    def lost(self, cause: str) -> None:
+        self.verdict.told[cause] += 1
+        self._settled.clear()
+
+    def has(self, topic: str, number: int) -> bool:
+        return self._last.get(topic, 0) >= number
