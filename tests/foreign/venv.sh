@@ -6,6 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PYTHONDONTWRITEBYTECODE=1
 export TRESTLE_BIN_DIR=${TRESTLE_BIN_DIR:-$root/target/debug}
 venv=$root/target/foreign-venv
+# shellcheck disable=SC2034 # for whoever sources this
 python=$venv/bin/python
 program=$(basename "$0")
 
