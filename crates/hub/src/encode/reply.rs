@@ -217,7 +217,8 @@ pub enum LostCount {
 pub struct Goodbye {
     /// Why.
     pub reason: GoodbyeReason,
-    /// When to come back; `None`: at once, or not at all, as the close code says.
+    /// When to come back, counted from this message; `None`: at once, or not at all, as the close code says. Until the
+    /// connection is closed, which is about then, everything goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reconnect_after_ms: Option<u64>,
 }

@@ -29,7 +29,7 @@ use crate::session::{Phase, Session};
 use crate::trie::Trie;
 use crate::turn::{List, Turn};
 use crate::wheel::Wheel;
-use crate::ws::{Deflater, Inflater, Opcode, server_frame};
+use crate::ws::{CloseCode, Deflater, Inflater, Opcode, server_frame};
 
 use pacing::Dues;
 use place::{Kinds, Place};
@@ -89,6 +89,8 @@ struct Timer {
 enum TimerKind {
     /// Say something, and see whether the client still does.
     Beat,
+    /// Its turn to be closed has come, of all to whom goodbye was said.
+    Restart,
     /// The client has had its time to answer our Close frame, or to read its own's answer.
     Close,
 }
@@ -200,6 +202,7 @@ impl Hub {
             }
             match timer.kind {
                 TimerKind::Beat => self.beat(timer.session, &heartbeat, &ping),
+                TimerKind::Restart => self.begin_close(timer.session, CloseCode::ServiceRestart),
                 TimerKind::Close => self.end(timer.session),
             }
         }

@@ -7,6 +7,7 @@ use crate::backlog::{Ended, Waiting, What};
 use crate::encode::{Goodbye, GoodbyeReason, Policy, ServerMessage, Welcome};
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session, Subscription};
+use crate::wheel::TICK;
 use crate::ws::{CloseCode, Deflate, close_frame};
 
 /// A client that is behind and ends subscriptions still gets what was routed for them, unless it does so this often without
@@ -69,19 +70,24 @@ impl Hub {
         code
     }
 
-    /// Says goodbye to everybody and closes with 1012; clients of `trestle.v1.*` are told to come back spread over
-    /// `spread`.
+    /// Says goodbye to everybody now, and closes one after the other with 1012, evenly over `spread`. Until its close each
+    /// gets every message; a client of `trestle.v1.*` is told when that will be. Told again, the earlier close holds.
     pub fn goodbye(&mut self, reason: GoodbyeReason, spread: Duration) {
         // Whoever is being closed already hears nothing behind its Close frame (RFC 6455 §5.5.1).
         let open = self.sessions.iter().filter(|(_, session)| session.phase == Phase::Open);
         let ids: Vec<_> = open.map(|(index, _)| index as SessionId).collect();
         for (nth, id) in ids.iter().enumerate() {
+            let after = spread.mul_f64(nth as f64 / ids.len() as f64);
             if self.sessions[*id as usize].protocol == Protocol::Json {
-                let share = spread.as_secs_f64() * nth as f64 / ids.len() as f64;
-                let reconnect_after_ms = Some((share * 1e3) as u64);
+                // The wheel closes those of a tick together. Who comes back a tick after its place in the row comes alone.
+                let reconnect_after_ms = u64::try_from((after + TICK).as_millis()).ok();
                 self.reply(*id, &ServerMessage::Goodbye(Goodbye { reason, reconnect_after_ms }));
             }
-            self.begin_close(*id, CloseCode::ServiceRestart);
+            if after.is_zero() {
+                self.begin_close(*id, CloseCode::ServiceRestart);
+            } else {
+                self.set_timer(*id, self.now + after, TimerKind::Restart);
+            }
         }
     }
 

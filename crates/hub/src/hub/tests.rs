@@ -4,6 +4,7 @@ mod client;
 mod closing;
 mod commands;
 mod deflate;
+mod goodbye;
 mod memory;
 mod order;
 mod policies;

@@ -22,32 +22,66 @@ fn a_client_that_closes_is_answered_and_gone() {
 }
 
 #[test]
-fn a_restart_says_goodbye_and_closes_with_1012() {
+fn a_restart_says_goodbye_at_once_and_closes_one_after_the_other() {
     check(
         "a opens json x
          b opens raw x
          c opens json x
          d opens json x
          restart 10s
-         publish x no
+         publish x one
          a sends close 1012
+         wait 3s
+         publish x two
          b sends close 1012
+         wait 2.5s
          c sends close 1012
+         publish x three
          d leaves",
         "a: welcome 25000 @0
          c: welcome 25000 @0
          d: welcome 25000 @0
-         a: goodbye restarting 0
+         a: goodbye restarting 250
          a: close 1012
-         b: close 1012
-         c: goodbye restarting 5000
-         c: close 1012
-         d: goodbye restarting 7500
-         d: close 1012
+         c: goodbye restarting 5250
+         d: goodbye restarting 7750
+         b: text one
+         c: event x @1 one
+         d: event x @1 one
          a: gone
+         b: close 1012
+         c: event x @2 two
+         d: event x @2 two
          b: gone
+         c: close 1012
          c: gone
+         d: event x @3 three
          d: gone",
+    );
+}
+
+#[test]
+fn goodbye_may_be_said_again_for_an_earlier_close() {
+    check(
+        "a opens json x
+         b opens json x
+         restart 100s
+         restart 10s
+         wait 5.25s
+         a sends close 1012
+         publish x no
+         b sends close 1012
+         wait 100s
+         c opens raw",
+        "a: welcome 25000 @0
+         b: welcome 25000 @0
+         a: goodbye restarting 250
+         a: close 1012
+         b: goodbye restarting 50250
+         b: goodbye restarting 250
+         b: close 1012
+         a: gone
+         b: gone",
     );
 }
 
@@ -62,7 +96,7 @@ fn behind_our_close_frame_nothing_is_answered() {
          publish x no
          a sends close 1012",
         "a: welcome 25000 @0
-         a: goodbye restarting 0
+         a: goodbye restarting 250
          a: close 1012
          a: gone",
     );
@@ -95,7 +129,7 @@ fn a_close_frame_that_is_not_answered_ends_by_time() {
          b opens raw
          wait 1.5s",
         "a: welcome 25000 @0
-         a: goodbye restarting 0
+         a: goodbye restarting 250
          a: close 1012
          a: gone",
     );
@@ -143,7 +177,10 @@ fn broken_rules_behind_our_close_frame_end_at_once() {
     for line in ["a opens json", "restart 0s", "a sends close 999"] {
         stage.play(line);
     }
-    assert_eq!(stage.record, ["a: welcome 25000 @0", "a: goodbye restarting 0", "a: close 1012", "a: gone"]);
+    assert_eq!(
+        stage.record,
+        ["a: welcome 25000 @0", "a: goodbye restarting 250", "a: close 1012", "a: gone"]
+    );
     assert_eq!(stage.world.hub.counts().closed_protocol, 0);
 }
 
@@ -162,7 +199,7 @@ fn messages_routed_before_the_end_come_before_the_close_frame() {
          a: text hello
          a: close 1012
          b: event x @1 hello
-         b: goodbye restarting 0
+         b: goodbye restarting 250
          b: close 1012
          c: text again
          c: close 1000
