@@ -125,7 +125,7 @@ test("the pause of a goodbye outlives a change of the network", async () => {
   peer.send({ goodbye: { reason: "draining", reconnect_after_ms: 60_000 } });
   peer.close(1012);
   const [{ delayMs }] = await seen("waiting");
-  assert.equal(delayMs, 60_000);
+  assert.ok(delayMs <= 60_000 && delayMs > 50_000, `${delayMs} ms`);
   network.onLine = true;
   network.dispatchEvent(new Event("online"));
   const second = logged();

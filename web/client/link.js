@@ -68,8 +68,9 @@ export class Link {
   #silenceMaxMs = 0;
   #heardAt = 0;
   #openedAt = 0;
-  /** @type {number | null} */
-  #pauseMs = null;
+  /** When the server asked to be asked again.
+   * @type {number | null} */
+  #pausedUntil = null;
 
   /**
    * @param {URL} url
@@ -106,9 +107,11 @@ export class Link {
     this.#enter("open", { welcome });
   }
 
-  /** @param {number | undefined} pauseMs Counted from the close, which is the server's to make. */
+  /** @param {number | undefined} pauseMs Counted from now. Until the close, which is the server's to make, all goes on. */
   goodbye(pauseMs) {
-    if (typeof pauseMs === "number" && pauseMs >= 0) this.#pauseMs = Math.min(pauseMs, this.#times.goodbyeMaxMs);
+    if (typeof pauseMs === "number" && pauseMs >= 0) {
+      this.#pausedUntil = Date.now() + Math.min(pauseMs, this.#times.goodbyeMaxMs);
+    }
   }
 
   /** Ends a wait and tries at once. */
@@ -125,7 +128,7 @@ export class Link {
   #connect() {
     clearTimeout(this.#timer);
     this.#openedAt = 0;
-    this.#pauseMs = null;
+    this.#pausedUntil = null;
     this.#enter("connecting", { attempt: this.#backoff.attempt });
     // Who listened may have closed us.
     if (this.state !== "connecting") return;
@@ -185,7 +188,9 @@ export class Link {
     if (this.#openedAt > 0 && Date.now() - this.#openedAt >= this.#times.uptimeMinMs) this.#backoff.reset();
     const offline = this.#network?.onLine === false;
     const drawnMs = this.#backoff.next(then === "slowly");
-    const delayMs = this.#pauseMs ?? (offline ? this.#times.reconnectMaxMs : drawnMs);
+    // The server closes its clients one after the other, so whoever is closed later than it was told comes at once.
+    const pauseMs = this.#pausedUntil === null ? null : Math.max(0, this.#pausedUntil - Date.now());
+    const delayMs = pauseMs ?? (offline ? this.#times.reconnectMaxMs : drawnMs);
     this.#sleep(delayMs, () => this.#connect());
     this.#enter("waiting", { delayMs, offline, code, reason, meaning, attempt: this.#backoff.attempt });
   }
@@ -199,7 +204,7 @@ export class Link {
   // `offline` is only a hint: it lengthens a wait and never forbids an attempt. A pause that the server asked for
   // is the server's, whatever the network does.
   #onOnline = () => {
-    if (this.state !== "waiting" || this.#pauseMs !== null) return;
+    if (this.state !== "waiting" || this.#pausedUntil !== null) return;
     this.#backoff.reset();
     this.#sleep(this.#backoff.next(), () => this.#connect());
   };
