@@ -99,8 +99,9 @@ pub struct Config {
     /// A connection has this long to finish its HTTP request. 10 s: slow phones do, idle attackers do not.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
-    /// After SIGTERM clients are told to reconnect elsewhere; who has not left after this is cut. 30 s: a bound, most leave
-    /// at once; a container needs a longer grace period.
+    /// How long an edge takes to leave, at most. After SIGTERM or Control.Drain it takes no new clients, and closes those
+    /// it has evenly over this time less 5s, so that they come back elsewhere without a storm; few clients at 100 a second.
+    /// Who has not left in the end is cut. 30s: 400 a second where there are 10,000. A container needs a longer grace period.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
     /// Messages gather for so long before they are sent: at rates where nothing gathers by itself, more of them share the

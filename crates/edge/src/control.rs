@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::task::AbortHandle;
@@ -11,18 +11,22 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use trestle_hub::encode::GoodbyeReason;
 use trestle_messages::FILE_DESCRIPTOR_SET;
 use trestle_messages::v1::control_server::{Control, ControlServer};
-use trestle_messages::v1::{EdgeStatus, EdgeStatusRequest};
+use trestle_messages::v1::{DrainRequest, DrainResponse, EdgeStatus, EdgeStatusRequest};
 use trestle_process::grpc::{LinkToken, guard};
 use trestle_process::private_http;
 
 use crate::config::Config;
+use crate::drain::{Drain, Draining};
 use crate::ingest::Upstream;
 use crate::metrics::ShardMetrics;
 
-/// Health follows readiness at this pace.
+/// Health follows readiness at this pace, and a drain at once.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+/// The longest drain that may be asked for.
+const DRAIN_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
 /// Listens on `--control` and serves until the handle aborts it: `trestle.v1.Control`, health and reflection, all behind
 /// the link token if there is one. Call within a tokio runtime.
@@ -33,6 +37,7 @@ pub(crate) async fn start(
     config: &Config,
     upstream: Arc<Upstream>,
     shards: Vec<Arc<ShardMetrics>>,
+    drain: Drain,
 ) -> anyhow::Result<(SocketAddr, AbortHandle)> {
     let read = |path| LinkToken::read("--link-token-file", path);
     let token = config.link_token_file.as_deref().map(read).transpose()?;
@@ -46,9 +51,11 @@ pub(crate) async fn start(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("the descriptors for reflection")?;
+    let draining = drain.draining();
+    let edge = Edge { upstream: Arc::clone(&upstream), shards, drain, drain_timeout: config.drain_timeout };
     let server = Server::builder()
         .layer(guard(token))
-        .add_service(ControlServer::new(Edge { upstream: Arc::clone(&upstream), shards }))
+        .add_service(ControlServer::new(edge))
         .add_service(health)
         .add_service(reflection)
         .serve_with_incoming(TcpIncoming::from(listener));
@@ -59,19 +66,22 @@ pub(crate) async fn start(
                     tracing::error!("the control service ended: {error}");
                 }
             }
-            () = follow(&reporter, &upstream) => {}
+            () = follow(&reporter, &upstream, draining) => {}
         }
     });
     Ok((address, task.abort_handle()))
 }
 
 /// Keeps the standard health service in step with readiness.
-async fn follow(reporter: &HealthReporter, upstream: &Upstream) {
+async fn follow(reporter: &HealthReporter, upstream: &Upstream, mut draining: Draining) {
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
     let mut told = None;
     loop {
-        ticks.tick().await;
-        let ready = upstream.is_ready();
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = draining.next() => {}
+        }
+        let ready = upstream.is_ready() && draining.order().is_none();
         if told.replace(ready) != Some(ready) {
             tell(reporter, ready).await;
         }
@@ -88,19 +98,36 @@ async fn tell(reporter: &HealthReporter, ready: bool) {
 struct Edge {
     upstream: Arc<Upstream>,
     shards: Vec<Arc<ShardMetrics>>,
+    drain: Drain,
+    drain_timeout: Duration,
 }
 
 #[tonic::async_trait]
 impl Control for Edge {
     async fn status(&self, _: Request<EdgeStatusRequest>) -> Result<Response<EdgeStatus>, Status> {
+        let draining = self.drain.draining().order().is_some();
         Ok(Response::new(EdgeStatus {
-            ready: self.upstream.is_ready(),
+            ready: self.upstream.is_ready() && !draining,
             stale: self.upstream.is_stale(),
             epoch: self.upstream.epoch.value(),
             head: self.upstream.head.value(),
             connections: self.shards.iter().map(|shard| shard.connections.sum()).sum(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            draining,
         }))
+    }
+
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        let period = request.into_inner().period_ms.map_or(self.drain_timeout, Duration::from_millis);
+        if period > DRAIN_PERIOD_MAX {
+            let most = DRAIN_PERIOD_MAX.as_millis();
+            return Err(Status::invalid_argument(format!("period_ms: at most {most}")));
+        }
+        let (connections, order) = self.drain.begin(GoodbyeReason::Draining, period);
+        let closes_over = order.closed.saturating_duration_since(Instant::now());
+        tracing::info!(connections, ?closes_over, "draining, because Control.Drain asked for it");
+        let closes_over_ms = u64::try_from(closes_over.as_millis()).unwrap_or(u64::MAX);
+        Ok(Response::new(DrainResponse { connections, closes_over_ms }))
     }
 }
 
@@ -122,6 +149,7 @@ mod tests {
     struct Fixture {
         channel: Channel,
         upstream: Arc<Upstream>,
+        draining: Draining,
         _token: Option<tempfile::NamedTempFile>,
     }
 
@@ -140,9 +168,11 @@ mod tests {
         }
         upstream.epoch.set(7);
         upstream.head.set(42);
-        let (address, _) = start(&config, Arc::clone(&upstream), shards.to_vec()).await.unwrap();
+        let drain = Drain::new(shards.to_vec());
+        let draining = drain.draining();
+        let (address, _) = start(&config, Arc::clone(&upstream), shards.to_vec(), drain).await.unwrap();
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-        Fixture { channel: endpoint.connect().await.unwrap(), upstream, _token: token }
+        Fixture { channel: endpoint.connect().await.unwrap(), upstream, draining, _token: token }
     }
 
     fn with_token<T>(message: T) -> Request<T> {
@@ -160,7 +190,15 @@ mod tests {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         assert_eq!(
             status,
-            EdgeStatus { ready: true, stale: false, epoch: 7, head: 42, connections: 3, version }
+            EdgeStatus {
+                ready: true,
+                stale: false,
+                epoch: 7,
+                head: 42,
+                connections: 3,
+                version,
+                draining: false
+            }
         );
     }
 
@@ -191,10 +229,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn drain_tells_what_comes_and_ends_readiness() {
+        let f = start_edge(true).await;
+        f.upstream.set_ready();
+        let mut control = ControlClient::new(f.channel.clone());
+        let request = |period_ms| DrainRequest { period_ms };
+        let refused = control.drain(request(None)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+        let refused = control.drain(with_token(request(Some(3_600_001)))).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert_eq!(f.draining.order(), None);
+
+        let answer = control.drain(with_token(request(None))).await.unwrap().into_inner();
+        // Three clients, at a hundred a second.
+        assert!(answer.connections == 3 && answer.closes_over_ms <= 30, "{answer:?}");
+        let order = f.draining.order().unwrap();
+        assert_eq!(order.reason, GoodbyeReason::Draining);
+        let left = order.until - Instant::now();
+        assert!(left <= Config::default().drain_timeout && left > Duration::from_secs(20), "{left:?}");
+        let status = control.status(with_token(EdgeStatusRequest {})).await.unwrap().into_inner();
+        assert!(status.draining && !status.ready);
+        let mut health = HealthClient::new(f.channel);
+        let wait = async {
+            while health.check(with_token(HealthCheckRequest::default())).await.unwrap().into_inner().status()
+                != Answer::NotServing
+            {}
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap();
+        // A shorter one is taken, a longer one is not.
+        control.drain(with_token(request(Some(2_000)))).await.unwrap();
+        let sooner = f.draining.order().unwrap();
+        control.drain(with_token(request(Some(9_000)))).await.unwrap();
+        assert!(sooner.until < order.until && f.draining.order() == Some(sooner));
+    }
+
+    #[tokio::test]
     async fn a_busy_address_names_the_flag() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let config = Config { control: taken.local_addr().unwrap(), ..Config::default() };
-        let error = start(&config, Arc::default(), Vec::new()).await.unwrap_err().to_string();
+        let error =
+            start(&config, Arc::default(), Vec::new(), Drain::new(Vec::new())).await.unwrap_err().to_string();
         assert!(error.starts_with("--control: cannot listen on 127.0.0.1:"), "{error}");
     }
 }

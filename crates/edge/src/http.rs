@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
@@ -13,14 +14,15 @@ use trestle_hub::ws::{Deflate, Handshake, HandshakeError, HeaderLines};
 use trestle_messages::topic;
 use warp::Filter;
 use warp::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
-    TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST,
+    IF_NONE_MATCH, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
 use crate::assets::{self, Asset};
+use crate::drain::Draining;
 use crate::ingest::Upstream;
 use crate::metrics::{Refusal, ShardMetrics};
 
@@ -46,20 +48,25 @@ pub(crate) struct Opening {
 /// What the routes know of their shard: where accepted handshakes go, and what is asked and counted before.
 #[derive(Clone)]
 pub(crate) struct Door {
-    openings: mpsc::UnboundedSender<Opening>,
-    upstream: Arc<Upstream>,
-    metrics: Arc<ShardMetrics>,
-    subscriptions_max: usize,
+    pub(crate) openings: mpsc::UnboundedSender<Opening>,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) draining: Draining,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) subscriptions_max: usize,
 }
 
 impl Door {
-    pub(crate) fn new(
-        openings: mpsc::UnboundedSender<Opening>,
-        upstream: Arc<Upstream>,
-        metrics: Arc<ShardMetrics>,
-        subscriptions_max: usize,
-    ) -> Self {
-        Self { openings, upstream, metrics, subscriptions_max }
+    /// The answer to every request while the edge drains.
+    pub(crate) fn is_shut(&self, headers: &HeaderMap) -> Option<Response> {
+        let order = self.draining.order()?;
+        if headers.contains_key(UPGRADE) {
+            self.metrics.refusals.of(Refusal::Draining).add(1);
+        }
+        // By then this edge has gone, and the next one may be there.
+        let after = order.closed.saturating_duration_since(Instant::now());
+        let mut response = unavailable("this edge is draining", after);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Some(response)
     }
 
     fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, peer: Option<Peer>) -> Response {
@@ -133,8 +140,8 @@ async fn handshake(
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
     };
     if !door.upstream.is_ready() {
-        let why = "not ready: nothing has come from upstream yet";
-        return door.refuse(Refusal::NotReady, StatusCode::SERVICE_UNAVAILABLE, why, peer);
+        door.metrics.refusals.of(Refusal::NotReady).add(1);
+        return unavailable("not ready: nothing has come from upstream yet", Duration::ZERO);
     }
     let Some(upgrade) = upgrade else {
         let why = "this connection cannot be upgraded; HTTP/1.1 is needed";
@@ -144,8 +151,9 @@ async fn handshake(
     let deflate = handshake.deflate.map(|(deflate, _)| deflate);
     let _ = door.openings.send(Opening { protocol, deflate, topics, upgrade, stands });
     if standing.await.is_err() {
-        let why = "this edge is about to end";
-        return door.refuse(Refusal::NotReady, StatusCode::SERVICE_UNAVAILABLE, why, peer);
+        // It began to drain meanwhile.
+        door.metrics.refusals.of(Refusal::Draining).add(1);
+        return unavailable("this edge is draining", Duration::ZERO);
     }
     switching_protocols(&handshake, protocol)
 }
@@ -225,6 +233,13 @@ fn file(path: &str, request: &HeaderMap) -> Response {
 fn is_match(known: &[u8], etag: &str) -> bool {
     let mut tags = known.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+}
+
+/// 503, and when to ask again: in whole seconds (RFC 9110 §10.2.3), the next one where it would be less.
+fn unavailable(why: &str, after: Duration) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs() + 1));
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response {

@@ -20,6 +20,7 @@
 mod assets;
 pub mod config;
 mod control;
+mod drain;
 mod http;
 pub mod ingest;
 mod memory;
@@ -35,11 +36,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
+use trestle_hub::encode::GoodbyeReason;
 use trestle_process::private_http::{self, Private, Readiness};
 use trestle_recorder::Log;
 
 pub use config::Config;
 
+use drain::{Drain, Draining, Emptied};
 use ingest::{Ingest, Upstream};
 use metrics::ShardMetrics;
 
@@ -58,6 +61,10 @@ pub struct Running {
     ingest: Ingest,
     shards: Vec<JoinHandle<()>>,
     failures: mpsc::UnboundedReceiver<anyhow::Error>,
+    drain: Drain,
+    drain_timeout: Duration,
+    emptied: Emptied,
+    /// Ends the shards.
     stop: watch::Sender<bool>,
     private: Vec<AbortHandle>,
 }
@@ -87,7 +94,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let (stop, stopping) = watch::channel(false);
     let (failed, failures) = mpsc::unbounded_channel();
+    let (occupied, emptied) = Emptied::new();
     let counts: Vec<_> = listeners.iter().map(|_| Arc::new(ShardMetrics::default())).collect();
+    let drain = Drain::new(counts.clone());
     let mut replica = [0; 4];
     getrandom::fill(&mut replica).map_err(|error| anyhow!("no random bytes for session names: {error}"))?;
     let mut shards = Vec::new();
@@ -97,22 +106,24 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             limits: config.limits(),
             handshake_timeout: config.handshake_timeout,
             flush_window: config.flush_window,
-            drain_timeout: config.drain_timeout,
             log: Arc::clone(&log),
             appended,
             upstream: Arc::clone(&upstream),
             interest: ingest.interest.clone(),
             metrics: Arc::clone(&counts[nth]),
+            draining: drain.draining(),
+            occupied: occupied.clone(),
             stopping: stopping.clone(),
         };
         shards.push(shard::start(listener, options, failed.clone())?);
     }
 
-    let (control, serving) = control::start(&config, Arc::clone(&upstream), counts.clone()).await?;
+    let (control, serving) =
+        control::start(&config, Arc::clone(&upstream), counts.clone(), drain.clone()).await?;
     let storms = tokio::spawn(memory::follow(counts.clone())).abort_handle();
     let readiness = {
-        let upstream = Arc::clone(&upstream);
-        move || readiness(&upstream)
+        let (upstream, draining) = (Arc::clone(&upstream), drain.draining());
+        move || readiness(&upstream, &draining)
     };
     let private =
         Private { registry: metrics::registry(counts, upstream, log), readiness: Box::new(readiness) };
@@ -128,12 +139,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         ingest,
         shards,
         failures,
+        drain,
+        drain_timeout: config.drain_timeout,
+        emptied,
         stop,
         private: vec![private, serving, storms],
     })
 }
 
-fn readiness(upstream: &Upstream) -> Readiness {
+fn readiness(upstream: &Upstream, draining: &Draining) -> Readiness {
+    if draining.order().is_some() {
+        return Err("draining".to_owned());
+    }
     match (upstream.is_ready(), upstream.is_stale()) {
         (false, _) => Err("not ready: nothing has come from upstream yet".to_owned()),
         (true, true) => Ok("ready, stale: upstream is silent".to_owned()),
@@ -157,11 +174,32 @@ impl Running {
         }
     }
 
-    /// Says goodbye to every browser and ends, within some seconds.
+    /// Resolves when `Control.Drain` has been called: then [`shutdown`](Self::shutdown) sees it to its end. Cancel safe.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut draining = self.drain.draining();
+        async move {
+            draining.begun().await;
+        }
+    }
+
+    /// Begins the drain of [`shutdown`](Self::shutdown), also while that waits for the end of a longer one.
+    pub fn stopper(&self) -> impl FnOnce() + Send + use<> {
+        let (drain, timeout) = (self.drain.clone(), self.drain_timeout);
+        move || {
+            drain.begin(GoodbyeReason::Restarting, timeout);
+        }
+    }
+
+    /// Takes no new browsers, says goodbye to all, closes one after the other, and ends when the last has gone, within
+    /// `--drain-timeout`. Where a drain is under way it sees that to its end.
     ///
     /// # Errors
     /// If a shard's thread panicked.
-    pub async fn shutdown(self) -> anyhow::Result<()> {
+    pub async fn shutdown(mut self) -> anyhow::Result<()> {
+        if self.drain.draining().order().is_none() {
+            self.stopper()();
+        }
+        self.drained().await;
         self.stop.send_replace(true);
         let Self { ingest, shards, private, .. } = self;
         let ended = tokio::task::spawn_blocking(move || {
@@ -172,5 +210,18 @@ impl Running {
         let ended = ended.await.context("the shutdown panicked")?;
         private.iter().for_each(AbortHandle::abort);
         ended.map(drop)
+    }
+
+    /// Resolves when no browser is left or the time is over.
+    async fn drained(&mut self) {
+        let mut draining = self.drain.draining();
+        let mut order = draining.begun().await;
+        loop {
+            tokio::select! {
+                () = self.emptied.wait() => return,
+                () = tokio::time::sleep_until(order.until.into()) => return,
+                sooner = draining.next() => order = sooner,
+            }
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The program: flags, logs, serve, end.
 
-use std::pin::pin;
 use std::process::ExitCode;
 
 use trestle_edge::Config;
@@ -17,17 +16,23 @@ fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Polled first: whoever sees that it runs may end it, and the handlers stand by then.
-        let mut terminated = pin!(signal::terminated());
+        let mut terminated = Box::pin(signal::terminated());
         let mut edge = tokio::select! {
             biased;
             signal = &mut terminated => return signal.map(drop).map_err(Into::into),
             edge = trestle_edge::start(config) => edge?,
         };
-        let failure = tokio::select! {
-            signal = terminated => {
-                tracing::info!(signal = signal?, "stopping");
-                None
+        let stop = edge.stopper();
+        // In a task, because a signal counts also while a longer drain, by Control.Drain, is under way.
+        tokio::spawn(async move {
+            if let Ok(signal) = terminated.await {
+                tracing::info!(signal, "stopping");
+                stop();
             }
+        });
+        let draining = edge.draining();
+        let failure = tokio::select! {
+            () = draining => None,
             failure = edge.failed() => Some(failure),
         };
         edge.shutdown().await?;

@@ -28,8 +28,10 @@ pub enum Refusal {
     Malformed,
     /// A topic in the URL that nobody may subscribe to.
     Topic,
-    /// The edge is not ready, or drains.
+    /// Nothing has come from upstream yet.
     NotReady,
+    /// The edge drains.
+    Draining,
 }
 
 /// Why messages that a session wanted were not sent.
@@ -51,7 +53,7 @@ pub trait Label: Copy + PartialEq + 'static {
 
 impl Label for Refusal {
     const ALL: &'static [Self] =
-        &[Self::Subprotocol, Self::Version, Self::Malformed, Self::Topic, Self::NotReady];
+        &[Self::Subprotocol, Self::Version, Self::Malformed, Self::Topic, Self::NotReady, Self::Draining];
 
     fn text(self) -> String {
         match self {
@@ -60,6 +62,7 @@ impl Label for Refusal {
             Self::Malformed => "malformed",
             Self::Topic => "topic",
             Self::NotReady => "not_ready",
+            Self::Draining => "draining",
         }
         .to_owned()
     }

@@ -52,8 +52,10 @@ async fn serve(port: u16) -> anyhow::Result<()> {
         println!("Connect your own ØMQ publishers to  {}", forwarder.frontend);
         println!("and subscribers to                  {}", forwarder.backend);
         println!("Ctrl-C ends it.");
+        let draining = edge.draining();
         tokio::select! {
             signal = terminated => tracing::info!(signal = signal?, "stopping"),
+            () = draining => {}
             failure = edge.failed() => return Err(failure),
         }
     }

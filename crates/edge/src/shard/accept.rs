@@ -85,12 +85,20 @@ fn say_pause(failed: Option<io::Error>) {
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, door: Door, handshake_timeout: Duration) {
-    let routes = TowerToHyperService::new(warp::service(http::routes(door)));
+    let routes = TowerToHyperService::new(warp::service(http::routes(door.clone())));
     let service = service_fn(move |mut request: Request<Incoming>| {
         // warp::addr::remote() knows only warp's own accept loop.
         request.extensions_mut().insert(Peer(peer));
-        let answer = routes.call(request);
-        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        let answer = match door.is_shut(request.headers()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(routes.call(request)),
+        };
+        async move {
+            Ok::<_, Infallible>(match answer {
+                Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
+                Err(refusal) => refusal,
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -14,15 +14,21 @@ use tokio::sync::mpsc;
 use trestle_hub::{Protocol, SessionId};
 
 use super::state::State;
+use crate::drain::Draining;
 use crate::http::Opening;
 
-/// Opens a session for each accepted handshake. Its subscriptions stand before the 101 is sent.
+/// Opens a session for each accepted handshake. Its subscriptions stand before the 101 is sent. One that comes when
+/// goodbye may have been said is refused: nobody would tell it.
 pub(super) async fn open_all(
     state: Rc<RefCell<State>>,
     mut openings: mpsc::UnboundedReceiver<Opening>,
+    draining: Draining,
     handshake_timeout: Duration,
 ) {
     while let Some(Opening { protocol, deflate, topics, upgrade, stands }) = openings.recv().await {
+        if draining.order().is_some() {
+            continue;
+        }
         let id = state.borrow_mut().open(protocol, deflate, &topics);
         // The request was given up if nobody waits; then the upgrade fails too.
         let _ = stands.send(());

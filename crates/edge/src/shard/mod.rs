@@ -21,6 +21,7 @@ use tokio::task::{JoinSet, LocalSet};
 use trestle_hub::{Limits, wheel};
 use trestle_recorder::Log;
 
+use crate::drain::{Draining, Occupied};
 use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
 use crate::metrics::ShardMetrics;
@@ -29,8 +30,9 @@ use state::State;
 pub(crate) use files::raise_limit;
 pub(crate) use listen::listeners;
 
-/// Clients are asked to come back spread over this, so that a restart is no storm.
-const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
+/// How often a shard that drains looks whether its last client has gone.
+const EMPTY_POLL: Duration = Duration::from_millis(10);
+
 /// What a shard is given at its start.
 pub(crate) struct Options {
     /// Begins its sessions' names.
@@ -39,14 +41,15 @@ pub(crate) struct Options {
     pub(crate) handshake_timeout: Duration,
     /// Messages gather for so long before they are sent.
     pub(crate) flush_window: Duration,
-    /// How long clients may take to answer our goodbye, at most.
-    pub(crate) drain_timeout: Duration,
     pub(crate) log: Arc<Log>,
     /// Notified after each append to the log.
     pub(crate) appended: Arc<Notify>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) interest: InterestSender,
     pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) draining: Draining,
+    /// Dropped when the shard drains and its last client has gone.
+    pub(crate) occupied: Occupied,
     /// Becomes true when the process ends.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -77,28 +80,35 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (appended, mut stopping) = (Arc::clone(&options.appended), options.stopping.clone());
         let (requests, openings) = mpsc::unbounded_channel();
-        let (upstream, metrics) = (Arc::clone(&options.upstream), Arc::clone(&options.metrics));
-        let door = Door::new(requests, upstream, Arc::clone(&metrics), options.limits.subscriptions_max);
-        let Options { handshake_timeout, drain_timeout, flush_window, .. } = options;
+        let metrics = Arc::clone(&options.metrics);
+        let door = Door {
+            openings: requests,
+            upstream: Arc::clone(&options.upstream),
+            draining: options.draining.clone(),
+            metrics: Arc::clone(&metrics),
+            subscriptions_max: options.limits.subscriptions_max,
+        };
+        let Options { handshake_timeout, flush_window, .. } = options;
+        let (mut draining, mut occupied) = (options.draining.clone(), Some(options.occupied.clone()));
         let state = Rc::new(RefCell::new(State::new(options)));
 
         let mut tasks = JoinSet::new();
         tasks.spawn_local(deliver(Rc::clone(&state), appended, flush_window));
         tasks.spawn_local(keep_time(Rc::clone(&state)));
         tasks.spawn_local(keep_pace(Rc::clone(&state)));
-        let opening = tasks.spawn_local(connection::open_all(Rc::clone(&state), openings, handshake_timeout));
-        let accepting = tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout, metrics));
-        tokio::select! {
-            // The sender lives as long as the process; if it is gone, so is the reason to run.
-            _ = stopping.wait_for(|stopping| *stopping) => {}
-            // None of them ends but by a panic, and without one of them the shard is no use.
-            Some(ended) = tasks.join_next() => return Err(anyhow!("a shard failed: {ended:?}")),
+        let opening = connection::open_all(Rc::clone(&state), openings, draining.clone(), handshake_timeout);
+        tasks.spawn_local(opening);
+        tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout, metrics));
+        loop {
+            tokio::select! {
+                // The sender lives as long as the process; if it is gone, so is the reason to run.
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+                order = draining.next() => state.borrow_mut().goodbye(&order),
+                () = until_empty(&state), if occupied.is_some() && draining.order().is_some() => occupied = None,
+                // None of them ends but by a panic, and without one of them the shard is no use.
+                Some(ended) = tasks.join_next() => return Err(anyhow!("a shard failed: {ended:?}")),
+            }
         }
-        accepting.abort();
-        // Whoever asks on a connection that stands hears 503 from now on.
-        opening.abort();
-        say_goodbye(&state, drain_timeout).await;
-        Ok(())
     })
 }
 
@@ -144,13 +154,8 @@ async fn keep_pace(state: Rc<RefCell<State>>) {
     }
 }
 
-async fn say_goodbye(state: &RefCell<State>, timeout: Duration) {
-    state.borrow_mut().goodbye(RECONNECT_SPREAD);
-    let gone = async {
-        while !state.borrow().is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    // Whoever does not answer is dropped with the runtime.
-    let _ = tokio::time::timeout(timeout, gone).await;
+async fn until_empty(state: &RefCell<State>) {
+    while !state.borrow().is_empty() {
+        tokio::time::sleep(EMPTY_POLL).await;
+    }
 }

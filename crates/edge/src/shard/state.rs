@@ -5,17 +5,17 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use trestle_hub::encode::GoodbyeReason;
 use trestle_hub::ws::Deflate;
 use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Visit};
 
 use super::Options;
+use crate::drain::Order;
 use crate::ingest::{InterestSender, Upstream};
 use crate::metrics::{DropCause, ShardMetrics};
 
@@ -172,9 +172,11 @@ impl State {
         self.flush();
     }
 
-    /// Everybody is told that this edge goes, and when to come back.
-    pub(super) fn goodbye(&mut self, spread: Duration) {
-        self.hub.goodbye(GoodbyeReason::Restarting, spread);
+    /// Everybody is told that this edge goes, and when to come back, and is closed when its turn comes.
+    pub(super) fn goodbye(&mut self, order: &Order) {
+        let now = Instant::now();
+        self.tick(now);
+        self.hub.goodbye(order.reason, order.closed.saturating_duration_since(now));
         self.flush();
     }
 

@@ -11,7 +11,7 @@ fn until_the_first_beat_nobody_is_served() {
     nobody.wait_for("+\0trestle");
     for path in ["/ws", "/"] {
         let answer = Request::websocket(path, JSON).to(edge.address());
-        assert_eq!(answer.status, 503);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
         assert!(answer.text().contains("upstream"), "{}", answer.text());
     }
     let ready = edge.private("/readyz");

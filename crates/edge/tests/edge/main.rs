@@ -5,6 +5,7 @@ mod churn;
 mod client;
 mod compression;
 mod crowd;
+mod drain;
 mod exhaustion;
 mod files;
 mod fixture;

@@ -136,5 +136,5 @@ fn while_it_ends_no_websocket_opens() {
     asking.write_all(&Request::websocket("/ws", JSON).bytes()).unwrap();
     let answer = Answer::read(&mut asking);
     assert_eq!(answer.status, 503, "{}", answer.head);
-    assert!(answer.text().contains("about to end"), "{}", answer.text());
+    assert!(answer.text().contains("draining"), "{}", answer.text());
 }

@@ -24,6 +24,7 @@ pub(crate) struct Program {
     child: Child,
     said: std::io::Lines<BufReader<ChildStderr>>,
     pub(crate) address: SocketAddr,
+    pub(crate) control: SocketAddr,
     pub(crate) metrics: SocketAddr,
 }
 
@@ -42,7 +43,7 @@ impl Program {
             rest.split_once(after).unwrap().0.parse().unwrap()
         };
         let (address, metrics) = (part("on http://", "/,"), part("metrics on http://", "/metrics"));
-        Self { child, said, address, metrics }
+        Self { child, said, address, control: part("gRPC on ", ","), metrics }
     }
 
     pub(crate) fn client(&self, target: &str) -> Client {

@@ -41,7 +41,8 @@ fn everybody_is_told_that_the_edge_restarts() {
     after.sort_unstable();
     after.dedup();
     assert!(after.len() >= 4, "they come back spread: {after:?}");
-    assert!(after.iter().all(|ms| *ms < 5_000), "{after:?}");
+    // Nine at a hundred a second, and a tick.
+    assert!(after.iter().all(|ms| *ms <= 90 + 250), "{after:?}");
 }
 
 #[test]
