@@ -72,12 +72,12 @@ impl<'a> Pending<'a> {
                 continue;
             };
             while let Some(index) = self.candidates.pop() {
-                let seq = segment.first_seq() + u64::from(index);
+                let message = segment.message(index as usize);
+                let seq = message.seq();
                 if seq >= self.end {
                     break;
                 }
                 self.next = seq + 1;
-                let message = segment.message(index as usize);
                 let is_paced = self.pace.is_some_and(|pace| pace.concerns(message.topic()));
                 if message.position().is_none() || is_paced {
                     continue;
@@ -112,8 +112,8 @@ impl<'a> Pending<'a> {
     fn choose(&mut self) {
         self.candidates.clear();
         let Some(segment) = self.segments.front() else { return };
-        let skip = u32::try_from(self.next.saturating_sub(segment.first_seq())).unwrap_or(u32::MAX);
-        let len = u32::try_from(segment.len()).expect("a segment has less than 2^32 messages");
+        let index = |index| u32::try_from(index).expect("a segment has less than 2^32 messages");
+        let (skip, len) = (index(segment.index_from(self.next)), index(segment.len()));
         let n_ended: usize = self.ended.iter().map(|ended| ended.subscriptions.len()).sum();
         if segment.len() <= SHORT_SEGMENT || self.held.len() + n_ended > SEARCHES_MAX {
             self.candidates.extend((skip..len).rev());

@@ -160,6 +160,10 @@ impl Hub {
             return self.close_slow(id);
         }
         let is_told = session.protocol == Protocol::Json;
+        let backlog = self.backlog(id);
+        // What is left before it is there for others.
+        let start = backlog.next;
+        backlog.next = start.max(oldest);
         let (mut lag_bytes, mut lag_events, mut n_shed, mut first) = (0, 0, 0, None);
         self.look_through(id, |backlog, policy, message, frame_bytes| {
             if policy == Policy::DropOldest && message.seq() < backlog.shed_before {
@@ -181,12 +185,12 @@ impl Hub {
         };
         *count += gone;
         let lost = &mut backlog.lost;
-        lost.begin(backlog.next, backlog.position);
+        lost.begin(start, backlog.position);
         lost.count += gone + backlog.n_shed.saturating_sub(n_shed);
         (lost.until, lost.at_most, lost.cause) = (until, true, cause);
         backlog.lost = if is_told && lost.count > 0 { *lost } else { Loss::default() };
         (backlog.lag_bytes, backlog.lag_events, backlog.n_shed) = (lag_bytes, lag_events, n_shed);
-        (backlog.next, backlog.front_bytes) = (backlog.next.max(oldest), 0);
+        backlog.front_bytes = 0;
     }
 
     /// Looks at each message in the log that waits for a session: its policy, and its bytes in the session's format.

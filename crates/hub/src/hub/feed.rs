@@ -217,12 +217,16 @@ impl Hub {
     /// Sees to it that the log still has what the session is behind. What it has not the client has lost: it is told, or
     /// closed. Returns whether the session goes on.
     pub(super) fn is_on_the_log(&mut self, id: SessionId) -> bool {
-        let oldest = self.log.oldest_seq();
+        let newest = self.log.newest_seq();
         let session = &mut self.sessions[id as usize];
-        let Some(backlog) = session.backlog.as_mut() else { return true };
-        if backlog.next >= oldest || backlog.lag_events + backlog.n_shed == 0 {
+        let Some(backlog) = session.backlog.as_ref() else { return true };
+        if backlog.next >= newest || backlog.lag_events + backlog.n_shed == 0 {
             return true;
         }
+        let ended = backlog.ended.iter().flat_map(|ended| &ended.subscriptions);
+        let wanted = session.subscriptions.iter().chain(ended);
+        let readable = wanted.map(|held| self.log.readable_from(&held.topic, held.exact)).max();
+        let Some(oldest) = readable.filter(|oldest| backlog.next < *oldest) else { return true };
         self.fall_off(id, oldest);
         self.sessions[id as usize].phase == Phase::Open
     }

@@ -181,7 +181,7 @@ impl Hub {
             }
         }
         if self.latest.len() > self.latest_max.max(1_024) {
-            let oldest = self.log.oldest_seq();
+            let oldest = self.log.newest_seq();
             self.latest.retain(|_, seq| *seq >= oldest);
             self.latest_max = 2 * self.latest.len();
         }

@@ -1,30 +1,30 @@
-//! A batch of messages, immutable once made, in one allocation for all their frames.
+//! A batch of messages, immutable once made, in few allocations for all their frames.
 
+mod builder;
+mod content;
 mod encodings;
 mod index;
+mod message;
 
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use trestle_messages::Position;
-use trestle_messages::v1::Stamp;
 
+use content::Content;
 use encodings::Encodings;
-use index::TopicIndex;
 
+pub use builder::SegmentBuilder;
 pub use encodings::Slot;
+pub use message::{Frames, Message};
 
-/// Bytes that a message costs beside its frames: its record, frame ends, its place in the index by topic.
+/// Bytes that a message costs beside its frames: its record, number, frame ends, its place in the index by topic and in
+/// the list of encodings.
 const RECORD_OVERHEAD_BYTES: usize = 72;
 
-#[derive(Debug)]
-struct Record {
-    /// Index of its first frame in `Segment::ends`.
-    first_frame: u32,
-    stamp: Stamp,
-    encodings: Encodings,
-}
+/// Bytes that a segment costs beside its messages: itself, its allocations, its place in the log.
+pub(crate) const SEGMENT_OVERHEAD_BYTES: usize = 320;
 
 /// A part of the sequence that is not in the log, in its place: what came before it and what comes after do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +40,15 @@ pub struct Gap {
 /// Bytes of all encodings that a log's segments hold.
 pub(crate) type EncodedBytes = Arc<AtomicUsize>;
 
-/// Messages that entered together, in their order.
+/// Messages in their order: those that entered together, or what is kept of older ones.
 #[derive(Debug)]
 pub struct Segment {
+    content: Arc<Content>,
     first_seq: u64,
-    bytes: Bytes,
-    /// End of each frame in `bytes`.
-    ends: Box<[u32]>,
-    records: Box<[Record]>,
+    end_seq: u64,
     gap: Option<Gap>,
-    by_topic: TopicIndex,
+    /// Made with the first encoding: much of what is recorded nobody is ever sent.
+    encodings: OnceLock<Box<[Encodings]>>,
     /// Bytes of its own encodings, and of all in its log: counted when one is made, which is once for all its readers.
     encoded_bytes: AtomicUsize,
     log_encoded_bytes: EncodedBytes,
@@ -62,14 +61,46 @@ impl Drop for Segment {
 }
 
 impl Segment {
+    fn new(
+        content: Arc<Content>,
+        numbers: Range<u64>,
+        gap: Option<Gap>,
+        log_encoded_bytes: EncodedBytes,
+    ) -> Self {
+        let Range { start: first_seq, end: end_seq } = numbers;
+        let (encodings, encoded_bytes) = (OnceLock::new(), AtomicUsize::new(0));
+        Self { content, first_seq, end_seq, gap, encodings, encoded_bytes, log_encoded_bytes }
+    }
+
+    /// The same messages without the encodings made so far. Those who hold this one keep theirs.
+    pub(crate) fn fresh(&self, log_encoded_bytes: EncodedBytes) -> Arc<Self> {
+        let numbers = self.first_seq..self.end_seq;
+        Arc::new(Self::new(Arc::clone(&self.content), numbers, self.gap, log_encoded_bytes))
+    }
+
     /// The number of its first message.
     pub fn first_seq(&self) -> u64 {
         self.first_seq
     }
 
-    /// The number behind its last message. A gap has a number, too.
+    /// The number behind its last message. A gap has a number, too. Of those in between only some may be here: ask each
+    /// message for its [`seq`](Message::seq).
     pub fn end_seq(&self) -> u64 {
-        self.first_seq + self.records.len() as u64 + u64::from(self.gap.is_some())
+        self.end_seq
+    }
+
+    fn seq(&self, index: usize) -> u64 {
+        self.content.seqs.as_ref().map_or(self.first_seq + index as u64, |seqs| seqs[index])
+    }
+
+    /// The index of its first message whose number is at least `seq`; [`len`](Self::len) if there is none.
+    pub fn index_from(&self, seq: u64) -> usize {
+        match &self.content.seqs {
+            Some(seqs) => seqs.partition_point(|other| *other < seq),
+            None => {
+                usize::try_from(seq.saturating_sub(self.first_seq)).map_or(self.len(), |i| i.min(self.len()))
+            }
+        }
     }
 
     /// The part of the sequence that is missing here, if that is what this segment stands for; then it has no messages.
@@ -80,17 +111,17 @@ impl Segment {
     /// Adds to `out` the indices of the messages whose topic begins with `topic`, or is exactly that. They come by topic,
     /// not in their order. What does not match costs next to nothing: the segment is searched, not read.
     pub fn matching(&self, topic: &[u8], exact: bool, out: &mut Vec<u32>) {
-        self.by_topic.matching(self, topic, exact, out);
+        self.content.by_topic.matching(self, topic, exact, out);
     }
 
     /// Messages in it, at least 1 unless it is a gap.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.content.records.len()
     }
 
     /// Only a gap's is.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.len() == 0
     }
 
     /// The `index`th message.
@@ -98,233 +129,51 @@ impl Segment {
     /// # Panics
     /// If `index` is not below [`len`](Self::len).
     pub fn message(&self, index: usize) -> Message<'_> {
-        assert!(index < self.records.len(), "message {index} of {}", self.records.len());
+        assert!(index < self.len(), "message {index} of {}", self.len());
         Message { segment: self, index }
     }
 
     /// All messages in order.
-    pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
-        (0..self.len()).map(|index| self.message(index))
+    pub fn messages(&self) -> impl DoubleEndedIterator<Item = Message<'_>> + ExactSizeIterator {
+        (0..self.len()).map(|index| Message { segment: self, index })
+    }
+
+    /// The messages whose number is at least `seq`, in order.
+    pub(crate) fn messages_from(&self, seq: u64) -> impl Iterator<Item = Message<'_>> {
+        (self.index_from(seq)..self.len()).map(|index| Message { segment: self, index })
     }
 
     /// The position of its last recorded message, or of the end of the gap.
     pub fn last_position(&self) -> Option<Position> {
         let gap = self.gap.map(|gap| gap.until);
-        gap.or_else(|| (0..self.len()).rev().find_map(|index| self.message(index).position()))
+        gap.or_else(|| self.messages().rev().find_map(|message| message.position()))
     }
 
     /// What it holds in memory, without encodings.
     pub fn cost_bytes(&self) -> usize {
-        self.bytes.len() + self.records.len() * RECORD_OVERHEAD_BYTES
+        self.content.bytes.len() + self.len() * RECORD_OVERHEAD_BYTES + SEGMENT_OVERHEAD_BYTES
     }
 
     /// What its encodings hold in memory by now.
     pub(crate) fn encoded_bytes(&self) -> usize {
         self.encoded_bytes.load(Ordering::Relaxed)
     }
-}
 
-/// One message: its frames as they are routed (a topic frame in front where alias or split put one) and its stamp.
-#[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
-    segment: &'a Segment,
-    index: usize,
-}
-
-/// A message's frames in order.
-#[derive(Debug, Clone)]
-pub struct Frames<'a> {
-    segment: &'a Segment,
-    next: usize,
-    end: usize,
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        if self.next == self.end {
-            return None;
-        }
-        let start = if self.next == 0 { 0 } else { self.segment.ends[self.next - 1] as usize };
-        let end = self.segment.ends[self.next] as usize;
-        self.next += 1;
-        Some(&self.segment.bytes[start..end])
+    fn encodings(&self, index: usize) -> &Encodings {
+        &self.encodings.get_or_init(|| (0..self.len()).map(|_| Encodings::default()).collect())[index]
     }
 
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.end - self.next, Some(self.end - self.next))
-    }
-}
-
-impl ExactSizeIterator for Frames<'_> {}
-
-impl<'a> Message<'a> {
-    fn record(&self) -> &'a Record {
-        &self.segment.records[self.index]
-    }
-
-    /// Its number in the log, unique in this process and rising.
-    pub fn seq(&self) -> u64 {
-        self.segment.first_seq + self.index as u64
-    }
-
-    /// Every frame, the topic first.
-    pub fn frames(&self) -> Frames<'a> {
-        let after = self.segment.records.get(self.index + 1);
-        let end = after.map_or(self.segment.ends.len(), |record| record.first_frame as usize);
-        Frames { segment: self.segment, next: self.record().first_frame as usize, end }
-    }
-
-    /// Frame 0: what subscriptions match.
-    pub fn topic(&self) -> &'a [u8] {
-        self.frames().next().expect("a message has a frame")
-    }
-
-    /// Whether frame 0 is a topic beside a body. A single frame without alias or split is both at once.
-    pub fn has_topic(&self) -> bool {
-        self.record().stamp.original_frames || self.frames().len() > 1
-    }
-
-    /// The frames that are the body: all behind the topic, the first without what a split cut off; of a message without
-    /// a topic its only frame.
-    pub fn body(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
-        let mut frames = self.frames();
-        if self.has_topic() {
-            frames.next();
-        }
-        let cut = self.record().stamp.body_start as usize;
-        // A stamp from elsewhere may claim more than there is; then nothing is left, and nothing breaks.
-        frames
-            .enumerate()
-            .map(move |(i, frame)| if i == 0 { frame.get(cut..).unwrap_or_default() } else { frame })
-    }
-
-    /// The frames as the publisher sent them, without alias and split.
-    pub fn original_frames(&self) -> Frames<'a> {
-        let mut frames = self.frames();
-        if self.record().stamp.original_frames {
-            frames.next();
-        }
-        frames
-    }
-
-    /// Where it stands in the recorded sequence; `None` on a topic that is not recorded.
-    pub fn position(&self) -> Option<Position> {
-        let Stamp { epoch, offset, .. } = self.record().stamp;
-        (offset != 0).then_some(Position { epoch, offset })
-    }
-
-    /// When it entered, Unix nanoseconds.
-    pub fn time_unix_ns(&self) -> u64 {
-        self.record().stamp.time_unix_ns
-    }
-
-    /// The encoding in `slot`, made by `encode` if this is the first want of it in the process. Cloning shares it.
-    pub fn encoded(&self, slot: Slot, encode: impl FnOnce() -> Bytes) -> &'a Bytes {
-        self.record().encodings.get_or_init(slot, || {
-            let bytes = encode();
-            let cost = bytes.len() + encodings::OVERHEAD_BYTES;
-            self.segment.encoded_bytes.fetch_add(cost, Ordering::Relaxed);
-            self.segment.log_encoded_bytes.fetch_add(cost, Ordering::Relaxed);
-            bytes
-        })
-    }
-
-    /// The encoding in `slot`, if somebody wanted it before.
-    pub fn encoded_already(&self, slot: Slot) -> Option<&'a Bytes> {
-        self.record().encodings.get(slot)
-    }
-}
-
-/// Gathers messages until they are appended to a [`Log`](crate::Log) as one segment.
-#[derive(Debug, Default)]
-pub struct SegmentBuilder {
-    bytes: Vec<u8>,
-    ends: Vec<u32>,
-    records: Vec<Record>,
-}
-
-impl SegmentBuilder {
-    /// Adds a message by copying its frames: a kept `zmq::Message` would pin libzmq's 8 KiB receive buffer.
-    ///
-    /// # Panics
-    /// If it has no frame, or the segment grows beyond 4 GiB; append before that.
-    pub fn push<'a>(&mut self, frames: impl IntoIterator<Item = &'a [u8]>, stamp: Stamp) {
-        self.begin(stamp);
-        for frame in frames {
-            self.frame(frame);
-        }
-        self.end();
-    }
-
-    /// Starts a message whose frames come one by one; [`frame`](Self::frame) adds them, [`end`](Self::end) closes it,
-    /// [`abandon`](Self::abandon) takes it back.
-    pub fn begin(&mut self, stamp: Stamp) {
-        let first_frame = u32::try_from(self.ends.len()).expect("a segment has less than 2^32 frames");
-        self.records.push(Record { first_frame, stamp, encodings: Encodings::default() });
-    }
-
-    /// Adds the open message's next frame.
-    pub fn frame(&mut self, frame: &[u8]) {
-        self.bytes.extend_from_slice(frame);
-        self.ends.push(u32::try_from(self.bytes.len()).expect("a segment is below 4 GiB"));
-    }
-
-    /// Closes the open message.
-    pub fn end(&mut self) {
-        let record = self.records.last().expect("a message was begun");
-        assert!((record.first_frame as usize) < self.ends.len(), "a message has a frame");
-    }
-
-    /// Forgets the open message.
-    pub fn abandon(&mut self) {
-        let record = self.records.pop().expect("a message was begun");
-        self.ends.truncate(record.first_frame as usize);
-        self.bytes.truncate(self.ends.last().map_or(0, |end| *end as usize));
-    }
-
-    /// Messages gathered.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// Bytes of all frames gathered.
-    pub fn frame_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Makes the segment and leaves the builder empty.
-    pub(crate) fn build(&mut self, first_seq: u64, log_encoded_bytes: EncodedBytes) -> Arc<Segment> {
-        self.make(first_seq, None, log_encoded_bytes)
-    }
-
-    /// Makes a segment that stands for a gap.
-    pub(crate) fn gap(first_seq: u64, gap: Gap, log_encoded_bytes: EncodedBytes) -> Arc<Segment> {
-        Self::default().make(first_seq, Some(gap), log_encoded_bytes)
-    }
-
-    fn make(&mut self, first_seq: u64, gap: Option<Gap>, log_encoded_bytes: EncodedBytes) -> Arc<Segment> {
-        Arc::new(Segment {
-            gap,
-            first_seq,
-            bytes: std::mem::take(&mut self.bytes).into(),
-            ends: std::mem::take(&mut self.ends).into(),
-            records: std::mem::take(&mut self.records).into(),
-            by_topic: TopicIndex::default(),
-            encoded_bytes: AtomicUsize::new(0),
-            log_encoded_bytes,
-        })
+    fn count_encoded(&self, bytes: usize) {
+        self.encoded_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.log_encoded_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use trestle_messages::v1::Stamp;
+
     use super::*;
 
     fn segment(messages: &[(&[&[u8]], Stamp)]) -> Arc<Segment> {
@@ -392,5 +241,36 @@ mod tests {
         let other = message.encoded(Slot::new(3), || Bytes::from_static(b"other"));
         assert_eq!((&first, &other[..]), (second, &b"other"[..]));
         assert_eq!(message.encoded_already(Slot::new(3)), Some(other));
+    }
+
+    #[test]
+    fn a_sparse_segment_knows_its_numbers() {
+        let mut builder = SegmentBuilder::default();
+        for topic in [b"a", b"b", b"c"] {
+            builder.push([&topic[..]], Stamp::default());
+        }
+        let segment = builder.build_sparse(vec![3, 7, 8], EncodedBytes::default());
+        assert_eq!((segment.first_seq(), segment.end_seq()), (3, 9));
+        assert_eq!(segment.messages().map(|m| m.seq()).collect::<Vec<_>>(), [3, 7, 8]);
+        let from = [0, 3, 4, 7, 8, 9, 99].map(|seq| segment.index_from(seq));
+        assert_eq!(from, [0, 0, 1, 1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn a_fresh_segment_has_the_same_messages_and_no_encoding() {
+        let (old, new) = (EncodedBytes::default(), EncodedBytes::default());
+        let mut builder = SegmentBuilder::default();
+        builder.push([&b"a"[..], b"body"], Stamp::default());
+        let segment = builder.build(5, old.clone());
+        segment.message(0).encoded(Slot::new(0), || Bytes::from_static(b"encoded"));
+        let fresh = segment.fresh(new.clone());
+        assert_eq!(fresh.message(0).encoded_already(Slot::new(0)), None);
+        assert_eq!((fresh.message(0).seq(), fresh.message(0).topic()), (5, &b"a"[..]));
+        fresh.message(0).encoded(Slot::new(0), || Bytes::from_static(b"again"));
+        assert!(old.load(Ordering::Relaxed) > 7 && new.load(Ordering::Relaxed) > 5);
+        drop(segment);
+        assert_eq!(old.load(Ordering::Relaxed), 0);
+        drop(fresh);
+        assert_eq!(new.load(Ordering::Relaxed), 0);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trestle_messages::Position;
-use trestle_recorder::{Log, RecordRules, SegmentBuilder, Stamper};
+use trestle_recorder::{Log, RecordRule, RecordRules, SegmentBuilder, Stamper};
 
 use super::client::{Client, Seen};
 use crate::encode::GoodbyeReason;
@@ -36,10 +36,15 @@ impl World {
         Self::with_log(64 << 20, limits, rules)
     }
 
-    /// With a log that keeps so many bytes.
+    /// With a log that keeps so many bytes, and of each rule so many.
     pub(super) fn with_log(bytes_max: usize, limits: Limits, rules: RecordRules) -> Self {
         let now = Instant::now();
         let log = Arc::new(Log::new(bytes_max));
+        let bounded = |rule: &RecordRule| RecordRule {
+            bytes_max: rule.bytes_max.min(bytes_max as u64),
+            ..rule.clone()
+        };
+        log.record(rules.iter().map(bounded).collect());
         log.advance(Position { epoch: EPOCH, offset: 0 });
         let mut hub = Hub::new("test".to_owned(), limits, Arc::clone(&log), now);
         hub.set_rules(rules.clone());

@@ -1,0 +1,3 @@
+//! What the log keeps, against models that keep everything.
+
+mod newest;
