@@ -50,7 +50,7 @@ impl Log {
         self.expire_while(&mut views, |_, message| {
             message.position().is_some_and(|at| at.offset <= starts.last_values_after)
         });
-        self.publish(&views);
+        self.shelf().end = views.end();
     }
 
     /// A ring has nothing up to `offset`.

@@ -83,7 +83,7 @@ impl Log {
     pub fn with_bounds(bounds: Bounds) -> Self {
         let shelf = Shelf::default();
         Self {
-            views: Mutex::new(Views::new(shelf.next_seq)),
+            views: Mutex::new(Views::new(shelf.end.next_seq)),
             shelf: Mutex::new(shelf),
             bounds,
             newest_encoded_bytes: EncodedBytes::default(),
@@ -146,20 +146,20 @@ impl Log {
     fn push(&self, views: &mut Views, segment: Arc<Segment>) {
         let (id, appended_bytes) = (views.live.add(), segment.cost_bytes());
         views.enter(&segment, id);
+        let end = views.end();
+        self.shelf().push(Shelved { segment, id, last: views.head() }, end);
         for ring in &mut views.rings {
             ring.drop_parts(0, &mut views.live);
         }
         self.trim_last_values(views, None);
-        self.shelve(views, Shelved { segment, id, last: views.head() });
+        self.pass_on(views);
         self.tidy(views, appended_bytes);
     }
 
-    /// Puts a segment behind the others. The oldest of the newest go, but for what is needed of them.
-    fn shelve(&self, views: &mut Views, shelved: Shelved) {
+    /// The oldest of the newest go, but for what is needed of them.
+    fn pass_on(&self, views: &mut Views) {
         let mut passed = Vec::new();
         let mut shelf = self.shelf();
-        shelf.push(shelved);
-        (shelf.next_seq, shelf.position) = (views.next_seq(), views.position());
         let mut encoded_bytes = self.newest_encoded_bytes.load(Ordering::Relaxed);
         while shelf.newest_bytes() + encoded_bytes > self.bounds.bytes_max {
             let Some(oldest) = shelf.pass_on() else { break };
@@ -185,13 +185,8 @@ impl Log {
         let mut views = self.views();
         if views.position().is_none_or(|at| at.epoch != position.epoch || at.offset < position.offset) {
             views.skip_to(position);
-            self.publish(&views);
+            self.shelf().end = views.end();
         }
-    }
-
-    fn publish(&self, views: &Views) {
-        let mut shelf = self.shelf();
-        (shelf.next_seq, shelf.position) = (views.next_seq(), views.position());
     }
 
     /// What is too old at `now_unix_ns` goes, of rings and of last values, and memory of what nobody needs is taken back.

@@ -38,6 +38,13 @@ pub(super) struct Shelved {
     pub(super) last: Mark,
 }
 
+/// Where the log ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) next_seq: u64,
+    pub(super) position: Option<Position>,
+}
+
 /// The newest segments, unbroken, and before them what is kept of older ones.
 #[derive(Debug)]
 pub(super) struct Shelf {
@@ -45,8 +52,7 @@ pub(super) struct Shelf {
     newest: VecDeque<Shelved>,
     /// Segments that are no longer among the newest: the number of the first that is.
     passed: u64,
-    pub(super) next_seq: u64,
-    pub(super) position: Option<Position>,
+    pub(super) end: End,
     newest_bytes: usize,
     kept_bytes: usize,
     /// Where among the kept ones tidying goes on.
@@ -57,12 +63,15 @@ impl Default for Shelf {
     fn default() -> Self {
         let (kept, newest) = (VecDeque::new(), VecDeque::new());
         // Number 0 is before every message: where a replay would begin that comes too late for all.
-        Self { kept, newest, passed: 0, next_seq: 1, position: None, newest_bytes: 0, kept_bytes: 0, hand: 0 }
+        let end = End { next_seq: 1, position: None };
+        Self { kept, newest, passed: 0, end, newest_bytes: 0, kept_bytes: 0, hand: 0 }
     }
 }
 
 impl Shelf {
-    pub(super) fn push(&mut self, shelved: Shelved) {
+    /// A segment comes to the end, which is then at `end`.
+    pub(super) fn push(&mut self, shelved: Shelved, end: End) {
+        self.end = end;
         self.newest_bytes += shelved.segment.cost_bytes();
         self.newest.push_back(shelved);
     }
@@ -102,16 +111,16 @@ impl Shelf {
     /// A cursor behind everything.
     pub(super) fn cursor(&self) -> Cursor {
         let segment = self.passed + self.newest.len() as u64;
-        Cursor { segment, next_seq: self.next_seq, position: self.position }
+        Cursor { segment, next_seq: self.end.next_seq, position: self.end.position }
     }
 
     /// From this number on it has every message.
     pub(super) fn newest_seq(&self) -> u64 {
-        self.newest.front().map_or(self.next_seq, |shelved| shelved.segment.first_seq())
+        self.newest.front().map_or(self.end.next_seq, |shelved| shelved.segment.first_seq())
     }
 
     pub(super) fn oldest_seq(&self) -> u64 {
-        self.all().next().map_or(self.next_seq, |shelved| shelved.segment.first_seq())
+        self.all().next().map_or(self.end.next_seq, |shelved| shelved.segment.first_seq())
     }
 
     /// The newest recorded message that is no longer among the newest, or before it.

@@ -9,6 +9,7 @@ use super::last::LastValues;
 use super::live::{Live, SegmentId};
 use super::mark::Mark;
 use super::ring::Ring;
+use super::shelf::End;
 use crate::{Message, RecordRules, Segment, SegmentBuilder};
 
 /// Views of one sequence of messages, without the messages. The log's writer feeds them; whoever asks about the past
@@ -79,6 +80,10 @@ impl Views {
 
     pub(super) fn gap_gone_seq(&self) -> u64 {
         self.gap_gone_seq
+    }
+
+    pub(super) fn end(&self) -> End {
+        End { next_seq: self.next_seq, position: self.position() }
     }
 
     pub(super) fn position(&self) -> Option<Position> {

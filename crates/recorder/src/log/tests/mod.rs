@@ -1,3 +1,5 @@
 //! What the log keeps, against models that keep everything.
 
+mod model;
 mod newest;
+mod retention;
