@@ -1,6 +1,7 @@
 //! The edge's flags: as typed ([`Config`]) and, checked against each other, as usable ([`Upstream`]).
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use trestle_process::source::{Endpoint, Source};
 use trestle_process::zmq::Bounds;
 use trestle_recorder::{RecordRule, RecordRules, SplitRule};
 use warp::http::Uri;
+
+use crate::admission::Rate;
 
 /// Serves browsers from a forwarder's link (--link), or directly from any ØMQ publisher (--source).
 #[derive(Debug, Clone, Parser)]
@@ -87,6 +90,15 @@ pub struct Config {
     /// Subscriptions of one client. 1,000: more than a page shows, few enough for any machine. Beyond it: an error reply.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     pub subscriptions_max: usize,
+
+    /// Clients that may connect in a second, over all shards. Beyond it they get 503 with a Retry-After that spreads them
+    /// over the seconds it takes to serve them, so that a storm of reconnects does not keep those who are connected
+    /// waiting. Default: no limit; compose.yaml sets one.
+    #[arg(long, value_name = "PER_SECOND")]
+    pub connection_rate: Option<NonZeroU32>,
+    /// So many may connect at once after a quiet while. Default: what --connection-rate admits in a second.
+    #[arg(long, value_name = "COUNT")]
+    pub connection_burst: Option<NonZeroU32>,
 
     /// A silent client is pinged, and told its position, this often. 25 s: some mobile networks forget a connection
     /// after 30 s.
@@ -181,6 +193,18 @@ impl Config {
             (true, []) => Ok(RecordRules::nothing()),
             (false, []) => Ok(RecordRules::everything()),
             (false, rules) => Ok(rules.iter().cloned().collect()),
+        }
+    }
+
+    /// How many clients may connect.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 where there is a burst and no rate.
+    pub(crate) fn connection_rate(&self) -> Result<Option<Rate>, Exit> {
+        match (self.connection_rate, self.connection_burst) {
+            (None, Some(_)) => Err(Exit::usage("--connection-burst needs --connection-rate")),
+            (None, None) => Ok(None),
+            (Some(a_second), burst) => Ok(Some(Rate { a_second, burst: burst.unwrap_or(a_second) })),
         }
     }
 
@@ -292,6 +316,19 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_is_a_seconds_worth_and_needs_a_rate() {
+        let rate = |args: &str| parse(args).unwrap().connection_rate().map_err(|exit| exit.reason);
+        let of = |a_second, burst| {
+            let [a_second, burst] = [a_second, burst].map(|n| NonZeroU32::new(n).unwrap());
+            Ok(Some(Rate { a_second, burst }))
+        };
+        assert_eq!(rate(""), Ok(None));
+        assert_eq!(rate("--connection-rate 500"), of(500, 500));
+        assert_eq!(rate("--connection-rate 500 --connection-burst 20"), of(500, 20));
+        assert!(rate("--connection-burst 20").unwrap_err().contains("--connection-rate"));
+    }
+
+    #[test]
     fn defaults_are_those_of_the_sessions_and_sockets() {
         let config = Config::default();
         assert_eq!(config.limits(), Limits::default());
@@ -312,6 +349,7 @@ mod tests {
             "--outbox-bytes-max big",
             "--frame-bytes-max 1GiB",
             "--recv-hwm 0",
+            "--connection-rate 0",
             "--split x",
         ] {
             let flag = args.split(' ').next().unwrap();

@@ -21,6 +21,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
+use crate::admission::Admission;
 use crate::assets::{self, Asset};
 use crate::drain::Draining;
 use crate::ingest::Upstream;
@@ -50,6 +51,7 @@ pub(crate) struct Opening {
 pub(crate) struct Door {
     pub(crate) openings: mpsc::UnboundedSender<Opening>,
     pub(crate) upstream: Arc<Upstream>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) draining: Draining,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) subscriptions_max: usize,
@@ -67,6 +69,14 @@ impl Door {
         let mut response = unavailable("this edge is draining", after);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         Some(response)
+    }
+
+    /// The answer to a client who is one too many in this second; `None` has taken a place. It comes before there is
+    /// anything of a session, so that a storm costs little more than reading its requests.
+    fn is_full(&self) -> Option<Response> {
+        let after = self.admission.admit(Instant::now()).err()?;
+        self.metrics.refusals.of(Refusal::ConnectionRate).add(1);
+        Some(unavailable("too many clients connect at the moment", after))
     }
 
     fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, peer: Option<Peer>) -> Response {
@@ -142,6 +152,9 @@ async fn handshake(
     if !door.upstream.is_ready() {
         door.metrics.refusals.of(Refusal::NotReady).add(1);
         return unavailable("not ready: nothing has come from upstream yet", Duration::ZERO);
+    }
+    if let Some(refusal) = door.is_full() {
+        return refusal;
     }
     let Some(upgrade) = upgrade else {
         let why = "this connection cannot be upgraded; HTTP/1.1 is needed";

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod assets;
 pub mod config;
 mod control;
@@ -31,7 +32,7 @@ pub mod tally;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, mpsc, watch};
@@ -42,6 +43,7 @@ use trestle_recorder::Log;
 
 pub use config::Config;
 
+use admission::Admission;
 use drain::{Drain, Draining, Emptied};
 use ingest::{Ingest, Upstream};
 use metrics::ShardMetrics;
@@ -81,6 +83,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         bounds: config.bounds(),
         interest_linger: config.interest_linger,
     };
+    let rate = config.connection_rate()?;
     shard::raise_limit();
     let listeners = shard::listeners(config.listen, config.shards(), config.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
@@ -92,6 +95,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
     let upstream = Arc::clone(&ingest.upstream);
 
+    let admission = Arc::new(Admission::new(rate, Instant::now()));
     let (stop, stopping) = watch::channel(false);
     let (failed, failures) = mpsc::unbounded_channel();
     let (occupied, emptied) = Emptied::new();
@@ -111,6 +115,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             upstream: Arc::clone(&upstream),
             interest: ingest.interest.clone(),
             metrics: Arc::clone(&counts[nth]),
+            admission: Arc::clone(&admission),
             draining: drain.draining(),
             occupied: occupied.clone(),
             stopping: stopping.clone(),

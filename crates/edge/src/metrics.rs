@@ -32,6 +32,8 @@ pub enum Refusal {
     NotReady,
     /// The edge drains.
     Draining,
+    /// More clients connect than `--connection-rate` admits.
+    ConnectionRate,
 }
 
 /// Why messages that a session wanted were not sent.
@@ -52,8 +54,15 @@ pub trait Label: Copy + PartialEq + 'static {
 }
 
 impl Label for Refusal {
-    const ALL: &'static [Self] =
-        &[Self::Subprotocol, Self::Version, Self::Malformed, Self::Topic, Self::NotReady, Self::Draining];
+    const ALL: &'static [Self] = &[
+        Self::Subprotocol,
+        Self::Version,
+        Self::Malformed,
+        Self::Topic,
+        Self::NotReady,
+        Self::Draining,
+        Self::ConnectionRate,
+    ];
 
     fn text(self) -> String {
         match self {
@@ -63,6 +72,7 @@ impl Label for Refusal {
             Self::Topic => "topic",
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
+            Self::ConnectionRate => "connection_rate",
         }
         .to_owned()
     }

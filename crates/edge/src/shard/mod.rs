@@ -21,6 +21,7 @@ use tokio::task::{JoinSet, LocalSet};
 use trestle_hub::{Limits, wheel};
 use trestle_recorder::Log;
 
+use crate::admission::Admission;
 use crate::drain::{Draining, Occupied};
 use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
@@ -47,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) interest: InterestSender,
     pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) draining: Draining,
     /// Dropped when the shard drains and its last client has gone.
     pub(crate) occupied: Occupied,
@@ -84,6 +86,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         let door = Door {
             openings: requests,
             upstream: Arc::clone(&options.upstream),
+            admission: Arc::clone(&options.admission),
             draining: options.draining.clone(),
             metrics: Arc::clone(&metrics),
             subscriptions_max: options.limits.subscriptions_max,

@@ -1,6 +1,7 @@
 //! The running edge over loopback, on free ports.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod admission;
 mod churn;
 mod client;
 mod compression;
