@@ -39,7 +39,7 @@ mod stamper;
 pub use follower::{BEAT_INTERVAL, BEATS_MISSED_MAX, BeatSeen, Follower, StampSeen};
 pub use intake::{Entered, Intake, SplitRule, SplitRuleError};
 pub use interest::Interest;
-pub use log::{Bounds, Cursor, Log, NotHere, Overrun, RingStarts};
+pub use log::{Bounds, Cursor, Log, NotHere, Overrun, Replay, RingStarts};
 pub use rule::{RecordRule, RecordRuleError, RecordRules};
 pub use segment::{Frames, Gap, Message, Segment, SegmentBuilder, Slot};
 pub use sequence::Sequences;

@@ -16,9 +16,9 @@ const AGE_MAX_DEFAULT: Duration = Duration::from_secs(600);
 pub struct RecordRule {
     /// Matched by byte prefix.
     pub prefix: Vec<u8>,
-    /// Bytes kept, headers and encodings included.
+    /// Bytes kept: frames, and 72 for each message.
     pub bytes_max: u64,
-    /// A message older than this is gone.
+    /// A message older than this is gone, with all before it.
     pub age_max: Duration,
 }
 

@@ -16,11 +16,13 @@ pub struct RingStarts {
 }
 
 impl Log {
-    /// Where the rings begin now. A clone needs it, with the rules, the messages in [`needed`](Self::needed), and at the
-    /// end what it is then.
+    /// Where the rings begin now. A [`Replay`](super::Replay) says it of its moment.
     pub fn ring_starts(&self) -> RingStarts {
-        let mut views = self.views();
-        self.trim_rings(&mut views, None);
+        self.starts(&mut self.views())
+    }
+
+    pub(super) fn starts(&self, views: &mut Views) -> RingStarts {
+        self.trim_rings(views);
         let whole = views.whole().offset;
         let rules = views.rules.iter().zip(&views.rings);
         let rings = rules.map(|(rule, ring)| (rule.prefix.clone(), ring.gone_offset().max(whole)));
@@ -30,9 +32,8 @@ impl Log {
     /// This log is to be a clone of one that stands at `position`, whose rings begin at `starts`: its messages follow, in
     /// their order, but not every offset among them. Until they have come, the log says of none of them that it has it.
     ///
-    /// Call it first, behind [`record`](Self::record), and again with what the origin says at the end, because its rings let
-    /// go more in the meantime. In another epoch than the log's the sequence begins anew, as with a
-    /// [`Gap`](Self::append_gap) to offset 0.
+    /// Call it behind [`record`](Self::record). In another epoch than the log's the sequence begins anew, as with a gap to
+    /// offset 0; what the log has of the same epoch stays.
     pub fn begin(&self, position: Position, starts: &RingStarts) {
         let mut views = self.views();
         if views.epoch() != Some(position.epoch) {
@@ -58,7 +59,7 @@ impl Log {
         let before = self.mark_at(views, offset).unwrap_or_default();
         let gone = before.at(offset);
         views.rings[rule].drop_parts_to(offset, &mut views.live);
-        self.trim_front(views, rule, |_, _, mark| mark.offset <= offset);
+        self.trim_front(views, rule, |_, mark| mark.offset <= offset);
         views.rings[rule].place_gone(gone);
     }
 

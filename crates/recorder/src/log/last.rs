@@ -4,6 +4,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 use trestle_messages::topic::TOPIC_BYTES_MAX;
 
+use super::Bounds;
 use super::live::{Live, SegmentId};
 use super::mark::Mark;
 use super::removal::is_removal;
@@ -92,6 +93,11 @@ impl LastValues {
         *self = Self { sought_seq, ..Self::default() };
     }
 
+    /// The numbers of all, in no order.
+    pub(super) fn seqs(&self) -> impl Iterator<Item = u64> {
+        self.by_topic.values().map(|value| value.seq)
+    }
+
     /// Whether the message of that number is the last value of its topic.
     pub(super) fn is_last(&self, topic: &[u8], seq: u64) -> bool {
         self.by_topic.get(topic).is_some_and(|value| value.seq == seq)
@@ -105,13 +111,9 @@ impl LastValues {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_topic.len()
-    }
-
-    /// Bytes of the messages, as rings count them.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Whether there are more than there may be.
+    pub(super) fn is_beyond(&self, bounds: &Bounds) -> bool {
+        self.by_topic.len() > bounds.last_values_max || self.bytes > bounds.last_values_bytes_max
     }
 
     pub(super) fn gone_offset(&self) -> u64 {
@@ -123,7 +125,7 @@ impl LastValues {
     }
 
     /// No message before this one is a last value.
-    pub(super) fn set_sought_seq(&mut self, seq: u64) {
+    pub(super) fn seek(&mut self, seq: u64) {
         self.sought_seq = self.sought_seq.max(seq);
     }
 

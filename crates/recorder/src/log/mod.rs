@@ -8,6 +8,7 @@ mod live;
 mod mark;
 mod past;
 mod removal;
+mod replay;
 mod ring;
 mod shelf;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use views::Views;
 
 pub use bounds::Bounds;
 pub use clone::RingStarts;
+pub use replay::Replay;
 pub use shelf::Cursor;
 
 /// One writer appends, each reader follows with its own [`Cursor`]: the writer never waits, and a slow reader holds up
@@ -116,7 +118,7 @@ impl Log {
         };
         let segments_by_id = segments.iter().map(|shelved| (&*shelved.segment, shelved.id));
         views.record(rules, segments_by_id, kept);
-        self.trim_rings(&mut views, None);
+        self.trim_rings(&mut views);
         self.tidy(&mut views, 0);
     }
 
@@ -145,13 +147,14 @@ impl Log {
 
     fn push(&self, views: &mut Views, segment: Arc<Segment>) {
         let (id, appended_bytes) = (views.live.add(), segment.cost_bytes());
-        views.enter(&segment, id);
+        views.enter(&segment, id, &self.bounds, |views, seq| {
+            self.bound_last_values(views, &segment, id, seq);
+        });
         let end = views.end();
         self.shelf().push(Shelved { segment, id, last: views.head() }, end);
         for ring in &mut views.rings {
-            ring.drop_parts(0, &mut views.live);
+            ring.drop_excess(&mut views.live);
         }
-        self.trim_last_values(views, None);
         self.pass_on(views);
         self.tidy(views, appended_bytes);
     }
@@ -194,8 +197,9 @@ impl Log {
     /// until then, or until there is too much.
     pub fn expire(&self, now_unix_ns: u64) {
         let mut views = self.views();
-        self.trim_rings(&mut views, Some(now_unix_ns));
-        self.trim_last_values(&mut views, Some(now_unix_ns));
+        self.trim_rings(&mut views);
+        self.expire_rings(&mut views, now_unix_ns);
+        self.expire_last_values(&mut views, now_unix_ns);
         let kept_bytes = self.shelf().kept_bytes() + self.kept_encoded_bytes.load(Ordering::Relaxed);
         self.tidy(&mut views, kept_bytes / EXPIRE_TIDIES);
     }

@@ -3,7 +3,7 @@
 use trestle_messages::Position;
 
 use super::{Log, NotHere};
-use crate::{Message, Segment};
+use crate::Message;
 
 impl Log {
     /// The number where a replay from `position` begins: all recorded messages with this number or a higher one are behind
@@ -26,7 +26,7 @@ impl Log {
     /// that begins there or later misses nothing. All logs that record the same by the same rules agree on it.
     pub fn complete_from(&self, topic: &[u8], exact: bool) -> u64 {
         let mut views = self.views();
-        self.trim_rings(&mut views, None);
+        self.trim_rings(&mut views);
         let gone = views.gone(topic, exact).map_or(0, |mark| mark.seq);
         views.whole().seq.max(gone) + 1
     }
@@ -42,7 +42,7 @@ impl Log {
     /// that is met in its place is no reason to stop reading.
     pub fn readable_from(&self, topic: &[u8], exact: bool) -> u64 {
         let mut views = self.views();
-        self.trim_rings(&mut views, None);
+        self.trim_rings(&mut views);
         let gone = views.gone(topic, exact).map_or(0, |mark| mark.seq + 1);
         let newest = self.shelf().newest_seq();
         // What came before the epoch is only among the newest.
@@ -54,19 +54,5 @@ impl Log {
         let views = self.views();
         let is_current = message.position().map(|at| at.epoch) == views.epoch();
         is_current && views.last.is_last(message.topic(), message.seq())
-    }
-
-    /// Adds to `out` the indices of those messages of `segment` that a clone needs, in order: recorded in the current
-    /// epoch, and kept by a ring, as a last value, or among the newest. Of what is left beside them in a segment later
-    /// messages may be gone, so that a clone would take a value for the last that is not.
-    pub fn needed(&self, segment: &Segment, out: &mut Vec<u32>) {
-        let views = self.views();
-        let newest = self.shelf().newest_seq();
-        for (index, message) in (0..).zip(segment.messages()) {
-            let is_current = message.position().map(|at| at.epoch) == views.epoch();
-            if is_current && (message.seq() >= newest || views.needs(&message)) {
-                out.push(index);
-            }
-        }
     }
 }

@@ -25,7 +25,7 @@ struct Part {
     segment: SegmentId,
     last: Mark,
     bytes: u64,
-    newest_unix_ns: u64,
+    oldest_unix_ns: u64,
 }
 
 impl Ring {
@@ -66,9 +66,9 @@ impl Ring {
             Some(part) => {
                 part.last = mark;
                 part.bytes += bytes;
-                part.newest_unix_ns = part.newest_unix_ns.max(time);
+                part.oldest_unix_ns = part.oldest_unix_ns.min(time);
             }
-            None => self.parts.push_back(Part { segment, last: mark, bytes, newest_unix_ns: time }),
+            None => self.parts.push_back(Part { segment, last: mark, bytes, oldest_unix_ns: time }),
         }
     }
 
@@ -77,20 +77,29 @@ impl Ring {
         now_unix_ns.saturating_sub(self.age_ns_max)
     }
 
-    /// Whether a message at its front is to go.
-    pub(super) fn is_beyond(&self, time_unix_ns: u64, cutoff: u64) -> bool {
-        self.bytes > self.bytes_max || time_unix_ns < cutoff
+    /// Whether it has more bytes than it may.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.bytes > self.bytes_max
     }
 
-    /// Lets go what is beyond its bounds, as far as that is whole segments.
-    pub(super) fn drop_parts(&mut self, cutoff: u64, live: &mut Live) {
+    /// Lets go what it has too many bytes of, as far as that is whole segments.
+    pub(super) fn drop_excess(&mut self, live: &mut Live) {
         while let Some(front) = self.parts.front() {
-            let excess = self.bytes.saturating_sub(self.bytes_max);
-            if front.bytes > excess && front.newest_unix_ns >= cutoff {
+            if front.bytes > self.bytes.saturating_sub(self.bytes_max) {
                 break;
             }
             self.drop_front(live);
         }
+    }
+
+    /// Lets go all before the segment that has the newest message from before `cutoff`: whatever came before that is let go
+    /// with it, also what a clock that was ahead has stamped. Returns whether there is one.
+    pub(super) fn drop_older(&mut self, cutoff: u64, live: &mut Live) -> bool {
+        let Some(last) = self.parts.iter().rposition(|part| part.oldest_unix_ns < cutoff) else {
+            return false;
+        };
+        (0..last).for_each(|_| self.drop_front(live));
+        true
     }
 
     /// Lets go all up to `offset`, as far as that is whole segments.
@@ -156,11 +165,11 @@ impl Ring {
             segment,
             last: self.parts[last].last,
             bytes: self.parts.range(parts.clone()).map(|part| part.bytes).sum(),
-            newest_unix_ns: self
+            oldest_unix_ns: self
                 .parts
                 .range(parts.clone())
-                .map(|part| part.newest_unix_ns)
-                .max()
+                .map(|part| part.oldest_unix_ns)
+                .min()
                 .unwrap_or(0),
         };
         live.hold_for_ring(segment, moved.bytes);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use trestle_messages::Position;
 use trestle_messages::v1::Stamp;
 
+use super::Bounds;
 use super::last::LastValues;
 use super::live::{Live, SegmentId};
 use super::mark::Mark;
@@ -115,8 +116,15 @@ impl Views {
         Some(numbers.collect())
     }
 
-    /// A segment comes to the end of the log.
-    pub(super) fn enter(&mut self, segment: &Segment, id: SegmentId) {
+    /// A segment comes to the end of the log. Where there are too many last values with that of a message, `bound` is called
+    /// with its number at once: logs that get the same in other batches keep the same.
+    pub(super) fn enter(
+        &mut self,
+        segment: &Segment,
+        id: SegmentId,
+        bounds: &Bounds,
+        bound: impl Fn(&mut Self, u64),
+    ) {
         for message in segment.messages() {
             let Some(position) = message.position() else { continue };
             let mark = Mark { offset: position.offset, seq: message.seq() };
@@ -124,19 +132,17 @@ impl Views {
                 self.begin_epoch(position.epoch, Mark { offset: mark.offset - 1, seq: mark.seq - 1 });
             }
             self.come_to(mark);
-            self.hold(&message, mark, id);
+            self.hold_by_rule(&message, mark, id);
+            self.last.update(&message, mark, id, &mut self.live);
+            if self.last.is_beyond(bounds) {
+                bound(self, mark.seq);
+            }
         }
         self.next_seq = segment.end_seq();
     }
 
-    /// A recorded message of this epoch is kept by what there is to keep it.
-    pub(super) fn hold(&mut self, message: &Message<'_>, mark: Mark, id: SegmentId) {
-        self.hold_by_rule(message, mark, id);
-        self.last.update(message, mark, id, &mut self.live);
-    }
-
-    /// The same, by its rule alone.
-    pub(super) fn hold_by_rule(&mut self, message: &Message<'_>, mark: Mark, id: SegmentId) {
+    /// A recorded message of this epoch is kept by its rule's ring, if it has a rule.
+    fn hold_by_rule(&mut self, message: &Message<'_>, mark: Mark, id: SegmentId) {
         match self.rules.ruling_index(message.topic()) {
             Some(rule) => self.rings[rule].enter(message, mark, id, &mut self.live),
             None => match self.unruled.back_mut().filter(|last| last.0 == id) {

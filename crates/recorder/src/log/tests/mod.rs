@@ -1,5 +1,6 @@
 //! What the log keeps, against models that keep everything.
 
+mod clone;
 mod model;
 mod newest;
 mod retention;

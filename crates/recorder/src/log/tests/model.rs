@@ -66,12 +66,12 @@ impl Model {
             self.last.remove(topic);
         } else if is_recorded {
             self.last.insert(topic.to_owned(), offset);
+            self.bound_last_values();
         }
         entry
     }
 
-    /// Last values beyond their bounds go. The log looks after each batch, not after each message.
-    pub(super) fn bound_last_values(&mut self) {
+    fn bound_last_values(&mut self) {
         loop {
             let bytes: u64 = self.last.values().map(|offset| self.at(*offset).bytes()).sum();
             if self.last.len() <= self.bounds.last_values_max && bytes <= self.bounds.last_values_bytes_max {
@@ -106,12 +106,14 @@ impl Model {
             let mut bytes: u64 = ring.iter().map(|entry| entry.bytes()).sum();
             let cutoff = now.map_or(0, |now| now.saturating_sub(rule.age_max.as_nanos() as u64));
             let mut gone = gone;
-            for entry in ring {
-                if bytes <= rule.bytes_max && entry.time_unix_ns >= cutoff {
+            for entry in &ring {
+                if bytes <= rule.bytes_max {
                     break;
                 }
                 (gone, bytes) = (entry.offset, bytes - entry.bytes());
             }
+            let old = ring.iter().rfind(|entry| entry.time_unix_ns < cutoff);
+            let gone = old.map_or(gone, |old| gone.max(old.offset));
             self.gone.insert(rule.prefix.clone(), gone);
         }
     }
@@ -156,7 +158,12 @@ impl Model {
         if exact { entry.topic == topic } else { entry.topic.starts_with(topic) }
     }
 
-    /// Whether some topic that a subscription matches has this rule: one of `topics`, as long as it takes.
+    /// Whether any rule has a topic that a subscription matches.
+    pub(super) fn is_recorded(&self, topic: &str, exact: bool) -> bool {
+        self.rules.iter().any(|rule| self.may_rule(rule, topic, exact))
+    }
+
+    /// Whether some topic that a subscription matches has this rule.
     fn may_rule(&self, rule: &RecordRule, topic: &str, exact: bool) -> bool {
         let prefix = str::from_utf8(&rule.prefix).unwrap();
         self.rule(topic) == Some(rule) || (!exact && prefix.starts_with(topic))
