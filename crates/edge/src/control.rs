@@ -19,7 +19,7 @@ use trestle_process::grpc::{LinkToken, guard};
 use trestle_process::private_http;
 
 use crate::config::Config;
-use crate::drain::{Drain, Draining};
+use crate::drain::{Drain, Draining, Order};
 use crate::ingest::Upstream;
 use crate::metrics::ShardMetrics;
 
@@ -123,8 +123,8 @@ impl Control for Edge {
             let most = DRAIN_PERIOD_MAX.as_millis();
             return Err(Status::invalid_argument(format!("period_ms: at most {most}")));
         }
-        let (connections, order) = self.drain.begin(GoodbyeReason::Draining, period);
-        let closes_over = order.closed.saturating_duration_since(Instant::now());
+        let Order { clients: connections, closed, .. } = self.drain.begin(GoodbyeReason::Draining, period);
+        let closes_over = closed.saturating_duration_since(Instant::now());
         tracing::info!(connections, ?closes_over, "draining, because Control.Drain asked for it");
         let closes_over_ms = u64::try_from(closes_over.as_millis()).unwrap_or(u64::MAX);
         Ok(Response::new(DrainResponse { connections, closes_over_ms }))

@@ -19,11 +19,16 @@ const CLOSES_A_SECOND_MIN: f64 = 100.0;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Of a short period no more than this part.
 const LAST_WORDS_PART: u32 = 4;
+/// The last to be closed come back a tick of the hub's wheel later, and a proxy that still lists this edge may lead them
+/// here: they hear 503 at once where a host that has gone would keep them waiting.
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// What all shards are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) reason: GoodbyeReason,
+    /// So many were connected when it came.
+    pub(crate) clients: u64,
     /// Until then clients are closed, evenly.
     pub(crate) closed: Instant,
     /// Who is still here then is cut.
@@ -32,7 +37,7 @@ pub(crate) struct Order {
 
 impl Order {
     fn new(reason: GoodbyeReason, clients: u64, period: Duration, now: Instant) -> Self {
-        Self { reason, closed: now + closes_over(clients, period), until: now + period }
+        Self { reason, clients, closed: now + closes_over(clients, period), until: now + period }
     }
 }
 
@@ -54,8 +59,8 @@ impl Drain {
     }
 
     /// Says goodbye to everybody now; all are gone after `period` at most. A drain that is under way goes on, unless this
-    /// one ends earlier. Returns how many clients there are, and what holds now.
-    pub(crate) fn begin(&self, reason: GoodbyeReason, period: Duration) -> (u64, Order) {
+    /// one ends earlier. Returns what holds now.
+    pub(crate) fn begin(&self, reason: GoodbyeReason, period: Duration) -> Order {
         let clients = self.shards.iter().map(|shard| shard.connections.sum()).sum();
         let order = Order::new(reason, clients, period, Instant::now());
         self.order.send_if_modified(|held| {
@@ -65,8 +70,8 @@ impl Drain {
             }
             is_news
         });
-        let held = self.order.borrow().expect("there is one now");
-        (clients, held)
+        let held = self.order.borrow();
+        held.expect("there is one now")
     }
 
     /// The watch on it.
@@ -158,12 +163,12 @@ mod tests {
         let drain = Drain::new(vec![Arc::default(), shard]);
         let draining = drain.draining();
         assert_eq!(draining.order(), None);
-        let (clients, first) = drain.begin(GoodbyeReason::Draining, 600 * SECOND);
-        assert_eq!((clients, first.reason), (200, GoodbyeReason::Draining));
+        let first = drain.begin(GoodbyeReason::Draining, 600 * SECOND);
+        assert_eq!((first.clients, first.reason), (200, GoodbyeReason::Draining));
         assert_eq!(first.until - first.closed, 598 * SECOND);
-        let (_, held) = drain.begin(GoodbyeReason::Restarting, 700 * SECOND);
+        let held = drain.begin(GoodbyeReason::Restarting, 700 * SECOND);
         assert_eq!(held, first);
-        let (_, held) = drain.begin(GoodbyeReason::Restarting, SECOND);
+        let held = drain.begin(GoodbyeReason::Restarting, SECOND);
         assert_eq!((held.reason, held.until - held.closed), (GoodbyeReason::Restarting, SECOND / 4));
         assert_eq!(draining.order(), Some(held));
     }

@@ -44,7 +44,7 @@ use trestle_recorder::Log;
 pub use config::Config;
 
 use admission::Admission;
-use drain::{Drain, Draining, Emptied};
+use drain::{Drain, Draining, Emptied, LINGER};
 use ingest::{Ingest, Upstream};
 use metrics::ShardMetrics;
 
@@ -223,10 +223,13 @@ impl Running {
         let mut order = draining.begun().await;
         loop {
             tokio::select! {
-                () = self.emptied.wait() => return,
-                () = tokio::time::sleep_until(order.until.into()) => return,
+                () = self.emptied.wait() => break,
+                () = tokio::time::sleep_until(order.until.into()) => break,
                 sooner = draining.next() => order = sooner,
             }
+        }
+        if order.clients > 0 {
+            tokio::time::sleep_until(order.until.min(Instant::now() + LINGER).into()).await;
         }
     }
 }
