@@ -37,6 +37,11 @@ export class Cluster {
     };
   }
 
+  /** A setting of compose.yaml from the next `up` on. */
+  set(name, value) {
+    this.#environment[name] = value;
+  }
+
   /** Runs `docker compose` and gives its standard output; fails with all that it said. */
   async compose(...args) {
     return this.#run(["compose", "--progress", "quiet", ...args]);
@@ -92,6 +97,36 @@ export class Cluster {
     child.stdin.end(lines.map((line) => `${line}\n`).join(""));
     const code = await new Promise((resolve) => child.on("close", resolve));
     if (code !== 0) throw new Error(`publisher exited with ${code}: ${said}`);
+  }
+
+  /**
+   * Publishes 1, 2, 3 … on `topic`, one each `periodMs`, until `stop`, which gives the last one.
+   *
+   * @param {string} topic
+   * @param {number} periodMs
+   */
+  count(topic, periodMs) {
+    const args = ["compose", "--progress", "quiet", "run", "--rm", "-T", "publisher", "--stdin", "--raw", "--topic", topic];
+    const child = spawn("docker", args, { cwd: ROOT, env: this.#environment, stdio: ["pipe", "inherit", "inherit"] });
+    const ended = new Promise((resolve) => child.on("close", resolve));
+    let last = 0;
+    const timer = setInterval(() => child.stdin.write(`${(last += 1)}\n`), periodMs);
+    return {
+      async stop() {
+        clearInterval(timer);
+        child.stdin.end();
+        const code = await ended;
+        if (code !== 0) throw new Error(`publisher exited with ${code}`);
+        return last;
+      },
+    };
+  }
+
+  /** Runs scripts/roll and gives its exit code and what it said. */
+  async roll(...args) {
+    const ran = run("scripts/roll", args, { cwd: ROOT, env: this.#environment });
+    const { code = 0, stderr } = await ran.catch((error) => error);
+    return { code, said: stderr.trim() };
   }
 
   /** Sum of a metric over its labels, read on the private port inside the container. */

@@ -9,10 +9,12 @@ import { after, before, test } from "node:test";
 import { until } from "../browser/support/wait.js";
 import { ARTEFACTS, JsonClient, keep, listed, serveOriginalPage, startChromium } from "./clients.js";
 import { Cluster } from "./cluster.js";
+import { Flock } from "./flock.js";
 
 const MINUTE_MS = 60_000;
 const START_MS = 30 * MINUTE_MS; // with --from-source the images are compiled
 const EDGES = 3;
+const ROLLED_CLIENTS = 240;
 
 const lines = (name, count) => Array.from({ length: count }, (_, index) => `${name} ${index + 1}`);
 
@@ -129,6 +131,53 @@ test("a publisher's typed lines reach the browser with what the envelope says", 
   }
 });
 
+test("all edges are replaced under load, and every client comes back in its turn", { timeout: 3 * MINUTE_MS }, async () => {
+  const others = async () => {
+    const containers = await Promise.all(["nginx", "forwarder"].map((service) => cluster.containers(service)));
+    return containers.flat().map(({ Id, State }) => [Id, State.StartedAt, State.Pid]);
+  };
+  const [oldEdges, oldOthers] = [await cluster.edges(), await others()];
+  const counting = cluster.count("roll/1", 20);
+  const flock = await Flock.gather(cluster.host, "roll/", ROLLED_CLIENTS);
+  try {
+    await flock.hasSeen(1);
+    const started = Date.now();
+    const { code, said } = await cluster.roll();
+    console.log(`# ${said.replaceAll("\n", "\n# ")}\n# rolled in ${Date.now() - started} ms`);
+    assert.equal(code, 0);
+    await flock.hasSeen(await counting.stop());
+
+    const edges = await cluster.edges();
+    assert.equal(edges.length, EDGES);
+    assert.deepEqual(edges.filter((id) => oldEdges.includes(id)), []);
+    assert.deepEqual(await others(), oldOthers);
+    const { members, reconnectsInASecond } = flock;
+    const outageMs = Math.max(...members.map((member) => member.outageMs));
+    const lost = members.filter(({ losses }) => losses.length > 0).length;
+    console.log(`# at most ${reconnectsInASecond} came back in a second, and within ${outageMs} ms; ${lost} were told of a loss`);
+    // Not one attempt failed, and each was told before.
+    assert.deepEqual(new Set(members.flatMap(({ ends }) => ends)), new Set([1012]));
+    assert.ok(members.every(({ ends }) => ends.length >= 1), "each was on an old edge");
+    assert.deepEqual(members.flatMap(({ untold }) => untold), []);
+    assert.ok(outageMs < 5_000, `${outageMs} ms`);
+    // An edge closes a hundred in a second.
+    assert.ok(reconnectsInASecond <= 150, `${reconnectsInASecond} in a second`);
+  } finally {
+    flock.close();
+  }
+});
+
+test("new edges that do not come up are removed, and the old ones stay", { timeout: MINUTE_MS }, async () => {
+  const before = await cluster.edges();
+  cluster.set("TRESTLE_CONNECTION_RATE", "soon");
+  const { code, said } = await cluster.roll("--timeout", "3");
+  cluster.set("TRESTLE_CONNECTION_RATE", "");
+  assert.equal(code, 69, said);
+  assert.match(said, /not within 3 s: every new edge healthy/);
+  assert.deepEqual((await cluster.edges()).sort(), before.sort());
+  assert.equal((await cluster.containers("edge")).length, before.length);
+});
+
 test("two more edges take new connections while nginx stays as it is", { timeout: 2 * MINUTE_MS }, async () => {
   const nginx = async () => (await cluster.containers("nginx"))[0].State;
   const before = await nginx();
@@ -204,6 +253,51 @@ test("an edge that is stopped sends its page to another and exits with 0", { tim
     const stopped = (await cluster.containers("edge")).find(({ Id }) => Id === edge);
     assert.equal(stopped.State.ExitCode, 0);
   });
+});
+
+/** The status of a handshake through nginx, and its Retry-After. */
+async function handshake() {
+  const headers = {
+    Upgrade: "websocket",
+    Connection: "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Protocol": "trestle.v1.json",
+  };
+  const request = httpsGet(`https://${cluster.host}/ws`, { rejectUnauthorized: false, headers, agent: false });
+  const [answer] = await Promise.race([once(request, "response"), once(request, "upgrade")]);
+  answer.destroy();
+  return { status: answer.statusCode, after: answer.headers["retry-after"] };
+}
+
+// With a failed replica left out for a while, one refusal took an edge out for everybody: most got nginx's own 502.
+test("a storm is sent away by the edges, through nginx, and who is served is served on", { timeout: 2 * MINUTE_MS }, async () => {
+  const [edges, rate, storm] = [2, 5, 100];
+  cluster.set("TRESTLE_CONNECTION_RATE", String(rate));
+  await cluster.up("--wait", "--scale", `edge=${edges}`);
+  const client = await until("a connection", () => JsonClient.connect(cluster.host).catch(() => null));
+  try {
+    client.send({ id: 1, subscribe: { topics: ["jobs/storm"] } });
+    await client.first("reply");
+    const started = Date.now();
+    const answers = await Promise.all(Array.from({ length: storm }, handshake));
+    const seconds = (Date.now() - started) / 1000;
+    const refused = answers.filter(({ status }) => status === 503);
+    const admitted = answers.filter(({ status }) => status === 101);
+    console.log(`# ${admitted.length} admitted, ${refused.length} sent away in ${seconds} s`);
+    assert.equal(admitted.length + refused.length, storm, JSON.stringify(answers));
+    assert.ok(admitted.length <= edges * rate * (1 + seconds) + edges, `${admitted.length} in ${seconds} s`);
+    const afters = refused.map(({ after }) => Number(after));
+    assert.ok(afters.every((after) => after >= 1 && after <= 61), String(afters));
+    // So many that not all can come back in the same second, or the next.
+    assert.ok(new Set(afters).size >= 3, String(afters));
+    await cluster.publish("jobs/storm", ["after"], "--raw");
+    assert.equal((await client.first("event")).text, "after");
+    assert.deepEqual(client.messages.filter((message) => "closed" in message), []);
+  } finally {
+    client.close();
+    cluster.set("TRESTLE_CONNECTION_RATE", "");
+  }
 });
 
 test("every container ends cleanly within its grace period", { timeout: 2 * MINUTE_MS }, async () => {
