@@ -11,6 +11,8 @@ use crate::SegmentBuilder;
 const LIVE_BYTES_MAX: u64 = 128 << 10;
 /// Segments looked at in a step, with the lock that the readers take.
 const LOOKED_AT_MAX: usize = 256;
+/// A look at a segment counts as so many bytes.
+const LOOK_BYTES: u64 = 256;
 /// Bytes looked at for each byte appended: tidying overtakes whatever makes waste.
 const PACE: usize = 4;
 /// Bytes looked at at least.
@@ -25,7 +27,7 @@ impl Log {
         let mut budget = appended_bytes.saturating_mul(PACE).max(BUDGET_BYTES_MIN) as u64;
         while self.is_wasteful(views) && budget > 0 {
             let Some(run) = self.shelf().look(&views.live, LIVE_BYTES_MAX, LOOKED_AT_MAX) else { return };
-            budget = budget.saturating_sub(run.memory_bytes.max(1 << 10));
+            budget = budget.saturating_sub(run.memory_bytes + LOOK_BYTES * run.n_looked_at);
             if run.pays() {
                 let new = self.rewrite(views, &run);
                 self.shelf().replace(&run, new);

@@ -181,6 +181,7 @@ impl Shelf {
         }
         let mut run = Run { start: self.hand, ..Run::default() };
         for shelved in self.kept.range(self.hand..).take(n_max) {
+            run.n_looked_at += 1;
             let (needed, cost) = (live.bytes(shelved.id), shelved.segment.cost_bytes());
             let memory = (cost + shelved.segment.encoded_bytes()) as u64;
             let is_wasteful = 2 * needed < memory;
@@ -222,6 +223,8 @@ const SMALL_BYTES: usize = 4 << 10;
 pub(super) struct Run {
     start: usize,
     pub(super) segments: Vec<Shelved>,
+    /// With those before it that are not worth it.
+    pub(super) n_looked_at: u64,
     pub(super) live_bytes: u64,
     pub(super) memory_bytes: u64,
 }

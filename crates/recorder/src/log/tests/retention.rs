@@ -1,6 +1,6 @@
 //! What stays and what goes, under random rules, bounds, messages and times.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +75,9 @@ pub(super) struct Pair {
     bounds: Bounds,
     pub(super) now: u64,
     held: Vec<(Arc<Segment>, Vec<Vec<u8>>)>,
+    /// By epoch and offset: the message's number when it was appended.
+    seqs: HashMap<(u64, u64), u64>,
+    gap_seqs: Vec<u64>,
     /// The most that a segment had so far.
     segment_bytes_max: usize,
 }
@@ -85,7 +88,8 @@ impl Pair {
         log.record(rules.clone());
         log.advance(Position { epoch: 1, offset: 0 });
         let model = Model::new(rules, bounds.clone());
-        Self { log, model, bounds, now: 1_000 * SECOND, held: Vec::new(), segment_bytes_max: 0 }
+        let (held, seqs, gap_seqs) = Default::default();
+        Self { log, model, bounds, now: 1_000 * SECOND, held, seqs, gap_seqs, segment_bytes_max: 0 }
     }
 
     pub(super) fn run(&mut self, step: &Step) {
@@ -123,6 +127,7 @@ impl Pair {
                 let from = Position { epoch: self.model.epoch, offset: self.model.head };
                 let until = Position { offset: from.offset + n, ..from };
                 self.log.append_gap(Gap { from: Some(from), until, messages: Some(*n) });
+                self.gap_seqs.push(self.log.cursor().next_seq() - 1);
                 appended(self);
                 self.model.skip_to(until.epoch, until.offset);
             }
@@ -130,6 +135,7 @@ impl Pair {
                 let from = Position { epoch: self.model.epoch, offset: self.model.head };
                 let until = Position { epoch: from.epoch + 1, offset: from.offset / 2 };
                 self.log.append_gap(Gap { from: Some(from), until, messages: None });
+                self.gap_seqs.push(self.log.cursor().next_seq() - 1);
                 appended(self);
                 self.model.skip_to(until.epoch, until.offset);
             }
@@ -161,6 +167,11 @@ impl Pair {
         let mut newest = Vec::new();
         self.log.read_from(self.log.cursor().next_seq() - 1, 1, &mut newest);
         self.segment_bytes_max = self.segment_bytes_max.max(newest[0].cost_bytes());
+        for message in newest[0].messages() {
+            if let Some(at) = message.position() {
+                self.seqs.insert((at.epoch, at.offset), message.seq());
+            }
+        }
     }
 
     /// Everything that the model says must be there is, in order.
@@ -172,6 +183,11 @@ impl Pair {
             segments.windows(2).all(|pair| pair[0].end_seq() <= pair[1].first_seq()),
             "segments follow each other"
         );
+        for message in &messages {
+            let at = message.position().map(|at| (at.epoch, at.offset));
+            let seq = at.map_or(message.seq(), |at| self.seqs[&at]);
+            prop_assert_eq!(message.seq(), seq, "a message keeps its number");
+        }
         let mut entries = self.model.entries.iter();
         for message in &messages {
             let same = entries.any(|entry| {
@@ -215,14 +231,30 @@ impl Pair {
             let replays = replays(&self.log, model.epoch, &starts, topic, exact);
             prop_assert_eq!(replays, (complete_after, expected), "{:?}", (topic, exact));
             let complete = self.log.complete_from(topic.as_bytes(), exact);
-            prop_assert!(
-                self.log.readable_from(topic.as_bytes(), exact) <= complete.max(self.log.newest_seq())
-            );
+            self.check_readable(topic, exact)?;
+            let readable = self.log.readable_from(topic.as_bytes(), exact);
+            prop_assert!(readable <= complete.max(self.log.newest_seq()));
         }
         let ahead = Position { epoch: model.epoch, offset: model.head + 1 };
         prop_assert_eq!(self.log.seq_after(ahead), Err(NotHere::Ahead));
         let other = Position { epoch: model.epoch + 1, offset: 0 };
         prop_assert_eq!(self.log.seq_after(other), Err(NotHere::OtherEpoch));
+        Ok(())
+    }
+
+    /// Whoever reads already finds everything from there on, of earlier epochs, too, and the gaps.
+    fn check_readable(&self, topic: &str, exact: bool) -> Result<(), TestCaseError> {
+        let readable = self.log.readable_from(topic.as_bytes(), exact);
+        let segments = all(&self.log);
+        let messages = segments.iter().flat_map(|segment| segment.messages());
+        let here: HashSet<_> = messages.map(|message| message.seq()).collect();
+        for entry in self.model.entries.iter().filter(|entry| Model::matches(entry, topic, exact)) {
+            let seq = self.seqs.get(&(entry.epoch, entry.offset)).filter(|seq| **seq >= readable);
+            prop_assert!(seq.is_none_or(|seq| here.contains(seq)), "{entry:?} is not there");
+        }
+        let gaps: HashSet<_> =
+            segments.iter().filter(|s| s.gap().is_some()).map(|segment| segment.first_seq()).collect();
+        prop_assert!(self.gap_seqs.iter().all(|gap| *gap < readable || gaps.contains(gap)));
         Ok(())
     }
 
@@ -304,5 +336,25 @@ proptest! {
         pair.check_messages()?;
         pair.check_answers()?;
         pair.check_memory()?;
+    }
+
+    /// What other rules begin with is never more than there is.
+    #[test]
+    fn other_rules_promise_nothing_that_is_gone(
+        rules in proptest::collection::vec(rules(), 2..4), bounds in bounds(), steps in steps(60),
+    ) {
+        let mut pair = Pair::new(rules[0].clone(), bounds);
+        for (rules, steps) in rules.iter().zip(steps.chunks(20)) {
+            pair.log.record(rules.clone());
+            pair.model.rules = rules.clone();
+            steps.iter().for_each(|step| pair.run(step));
+            let starts = starts(&pair.log, &pair.model);
+            for (topic, exact) in subscriptions() {
+                let (after, replay) = replays(&pair.log, pair.model.epoch, &starts, topic, exact);
+                let entries = pair.model.current().filter(|entry| Model::matches(entry, topic, exact));
+                let expected = entries.map(|entry| entry.offset).filter(|offset| *offset > after);
+                prop_assert_eq!(replay, expected.collect::<Vec<_>>(), "{:?} after {}", (topic, exact), after);
+            }
+        }
     }
 }

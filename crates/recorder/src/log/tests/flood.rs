@@ -1,0 +1,145 @@
+//! One topic's flood beside a quiet one, and readers in the midst of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use trestle_messages::Position;
+use trestle_messages::v1::Stamp;
+
+use super::retention::all;
+use crate::{Bounds, Log, RecordRule, RecordRules, Segment, SegmentBuilder, Slot};
+
+const RING_BYTES: u64 = 40_000;
+const BYTES_MAX: usize = 50_000;
+const WASTE_BYTES: usize = 10_000;
+
+fn log(prefixes: &[&str]) -> Log {
+    let bounds = Bounds { bytes_max: BYTES_MAX, waste_bytes_max: WASTE_BYTES, ..Bounds::default() };
+    let log = Log::with_bounds(bounds);
+    let rule = |prefix: &&str| RecordRule { bytes_max: RING_BYTES, ..RecordRule::new(*prefix) };
+    log.record(prefixes.iter().map(rule).collect());
+    log
+}
+
+/// The body says the offset, so that a reader sees whether it reads the right message.
+fn append(log: &Log, offset: u64, topic: &str) {
+    let mut batch = SegmentBuilder::default();
+    let body = [offset.to_be_bytes(); 12].concat();
+    batch.push([topic.as_bytes(), &body], Stamp { epoch: 1, offset, ..Stamp::default() });
+    log.append(&mut batch);
+}
+
+fn encode_all(log: &Log) {
+    for message in all(log).iter().flat_map(|segment| segment.messages()) {
+        message.encoded(Slot::new(0), || vec![0; 200].into());
+    }
+}
+
+#[test]
+fn a_flood_evicts_no_other_rules_history_and_memory_stays_bounded() {
+    let log = log(&["flood/", "quiet/"]);
+    let mut offset = 0;
+    for nth in 0..20_000 {
+        offset += 1;
+        append(&log, offset, if nth % 1_000 == 0 { "quiet/1" } else { "flood/1" });
+        if nth % 3_000 == 0 {
+            encode_all(&log);
+        }
+        // Two rings, two last values, the table.
+        let kept = 2 * (2 * RING_BYTES as usize + 400) + WASTE_BYTES + 1_000;
+        let encoded = if nth % 3_000 < 1_000 { 400_000 } else { 0 };
+        assert!(log.bytes() <= BYTES_MAX + kept + encoded, "{} after {nth}", log.bytes());
+    }
+    let start = log.seq_after(Position { epoch: 1, offset: 0 }).unwrap();
+    assert!(start >= log.complete_from(b"quiet/", false), "all twenty are there");
+    assert!(start < log.complete_from(b"flood/", false));
+    assert!(start < log.complete_from_all());
+    let messages: Vec<_> = all(&log);
+    let quiet = messages.iter().flat_map(|segment| segment.messages()).filter(|m| m.topic() == b"quiet/1");
+    assert_eq!(quiet.count(), 20);
+}
+
+#[test]
+fn a_rule_for_another_topic_costs_no_history() {
+    let log = log(&["a/"]);
+    (1..=100).for_each(|offset| append(&log, offset, "a/1"));
+    log.record(RecordRules::from_iter([
+        RecordRule { bytes_max: RING_BYTES, ..RecordRule::new("a/") },
+        RecordRule::new("b/"),
+    ]));
+    let start = log.seq_after(Position { epoch: 1, offset: 0 }).unwrap();
+    assert!(start >= log.complete_from_all());
+}
+
+/// Each message says what it is, they come in order, and those whom nobody told to skip any miss none.
+fn check(segment: &Segment, next: &mut u64, may_skip: bool) {
+    for message in segment.messages() {
+        let offset = message.position().unwrap().offset;
+        let body = message.body().next().unwrap();
+        assert_eq!(body[..8], offset.to_be_bytes());
+        if message.seq() < *next {
+            continue;
+        }
+        assert!(may_skip || *next == 0 || message.seq() == *next, "{} follows {}", message.seq(), *next);
+        *next = message.seq() + 1;
+    }
+}
+
+#[test]
+fn readers_go_on_while_segments_are_rewritten() {
+    let (log, is_over) = (Arc::new(log(&["", "some/"])), Arc::new(AtomicBool::new(false)));
+    let live = {
+        let (log, is_over) = (Arc::clone(&log), Arc::clone(&is_over));
+        thread::spawn(move || {
+            let (mut cursor, mut next, mut n) = (log.cursor(), 0, 0);
+            loop {
+                let over = is_over.load(Ordering::Acquire);
+                let mut segments = Vec::new();
+                let overran = log.read(&mut cursor, &mut segments).is_err();
+                if overran {
+                    next = 0;
+                }
+                n += segments.len();
+                segments.iter().for_each(|segment| check(segment, &mut next, false));
+                if over {
+                    return (next, n);
+                }
+            }
+        })
+    };
+    let late: Vec<_> = (0..2)
+        .map(|_| {
+            let (log, is_over) = (Arc::clone(&log), Arc::clone(&is_over));
+            thread::spawn(move || {
+                let mut rounds = 0;
+                while !is_over.load(Ordering::Acquire) || rounds == 0 {
+                    let (mut next, mut segments) = (0, Vec::new());
+                    loop {
+                        log.read_from(next, 3, &mut segments);
+                        let Some(last) = segments.last() else { break };
+                        let end = last.end_seq();
+                        segments.drain(..).for_each(|segment| check(&segment, &mut next, true));
+                        next = end;
+                    }
+                    rounds += 1;
+                }
+                rounds
+            })
+        })
+        .collect();
+    const MESSAGES: u64 = 20_000;
+    for offset in 1..=MESSAGES {
+        // Every hundredth topic is one of many, whose last value stays when the rings have let it go.
+        let topic = if offset % 100 == 0 { format!("some/{offset}") } else { "flood".to_owned() };
+        append(&log, offset, &topic);
+    }
+    is_over.store(true, Ordering::Release);
+    let (next, n) = live.join().unwrap();
+    assert_eq!(next, MESSAGES + 1);
+    assert!(n > 0);
+    assert!(late.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>() > 0);
+    let segments = all(&log);
+    let last: Vec<_> = segments.iter().flat_map(|s| s.messages()).filter(|m| log.is_last_value(m)).collect();
+    assert_eq!(last.len() as u64, MESSAGES / 100 + 1);
+}
