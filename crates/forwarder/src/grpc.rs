@@ -1,8 +1,10 @@
 //! The private gRPC service: `Recorder`, health and reflection, behind the link token where there is one.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures_util::Stream;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Server;
@@ -10,9 +12,10 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use trestle_messages::FILE_DESCRIPTOR_SET;
 use trestle_messages::v1::recorder_server::{Recorder, RecorderServer};
-use trestle_messages::v1::{RecorderStatus, RecorderStatusRequest};
+use trestle_messages::v1::{RecorderStatus, RecorderStatusRequest, ReplayBatch, ReplayRequest};
 use trestle_process::grpc::{LinkToken, guard};
 
+use crate::replay;
 use crate::state::State;
 
 struct Service(Arc<State>);
@@ -21,6 +24,13 @@ struct Service(Arc<State>);
 impl Recorder for Service {
     async fn status(&self, _: Request<RecorderStatusRequest>) -> Result<Response<RecorderStatus>, Status> {
         Ok(Response::new(self.0.status()))
+    }
+
+    type ReplayStream = Pin<Box<dyn Stream<Item = Result<ReplayBatch, Status>> + Send>>;
+
+    async fn replay(&self, request: Request<ReplayRequest>) -> Result<Response<Self::ReplayStream>, Status> {
+        let batches = replay::begin(self.0.log(), self.0.recorded(), request.into_inner()).await?;
+        Ok(Response::new(Box::pin(batches)))
     }
 }
 

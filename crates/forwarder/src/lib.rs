@@ -22,6 +22,8 @@ mod message;
 mod metrics;
 mod monitor;
 mod proxy;
+mod recording;
+mod replay;
 mod sockets;
 mod state;
 mod wait;
@@ -30,7 +32,7 @@ mod watch;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -46,6 +48,7 @@ use trestle_recorder::{Intake, Stamper};
 pub use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::recording::Recording;
 use crate::sockets::Sockets;
 use crate::state::State;
 
@@ -94,11 +97,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (grpc, metrics) = (grpc_listener.local_addr()?, metrics_listener.local_addr()?);
 
     let epoch = new_epoch()?;
-    let state = Arc::new(State::new(epoch, (&rules).into()));
+    let log = Arc::new(recording::new_log(rules.clone(), epoch));
+    let state = Arc::new(State::new(epoch, (&rules).into(), Arc::clone(&log)));
     let mut registry = Registry::default();
     let counters = Metrics::new(&mut registry, epoch, &watch.names().collect::<Vec<_>>());
     let (stamper, intake) = (Stamper::new(epoch, rules), Intake::new(config.split.clone()));
-    let proxy = Proxy::new(&sockets, stamper, intake, counters, watch, Arc::clone(&state))?;
+    let recording = Recording::new(log, Instant::now());
+    let proxy = Proxy::new(&sockets, stamper, intake, recording, counters, watch, Arc::clone(&state))?;
     let proxy = ProxyThread::spawn(proxy, sockets, Arc::clone(&state))?;
 
     tracing::info!(

@@ -6,10 +6,10 @@
 
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use trestle_messages::v1::Stamp;
+use trestle_messages::v1::{Beat, Stamp};
 use trestle_messages::{BEAT_MARKER, stamp, topic};
 use trestle_process::wake::Wakeable;
 use trestle_recorder::{Entered, Intake, Stamper};
@@ -19,6 +19,7 @@ use crate::beat::BeatClock;
 use crate::interest::{Change, Side, Target, Wants};
 use crate::message::{Frame, Port};
 use crate::metrics::{Counts, Metrics};
+use crate::recording::{Recording, unix_ns};
 use crate::sockets::{Input, Sockets};
 use crate::state::State;
 use crate::wait::Wait;
@@ -34,6 +35,7 @@ pub(crate) struct Proxy {
     wants: Wants,
     stamper: Stamper,
     intake: Intake,
+    recording: Recording,
     beat: BeatClock,
     counts: Counts,
     metrics: Metrics,
@@ -56,6 +58,7 @@ impl Proxy {
         sockets: &Sockets,
         stamper: Stamper,
         intake: Intake,
+        recording: Recording,
         metrics: Metrics,
         watch: Watch,
         state: Arc<State>,
@@ -67,6 +70,7 @@ impl Proxy {
             wants,
             stamper,
             intake,
+            recording,
             beat: BeatClock::new(Instant::now()),
             counts: Counts::new(sockets.inputs.len()),
             metrics,
@@ -121,6 +125,7 @@ impl Proxy {
             self.send_beat(sockets)?;
             self.beat.sent(now, head);
         }
+        self.recording.expire(now);
         self.watch.look(sockets, &self.metrics, now);
         self.metrics.publish(&mut self.counts, head);
         self.state.turned(now, head);
@@ -177,10 +182,12 @@ impl Proxy {
         for (n, input) in sockets.inputs.iter().enumerate().filter(|(n, _)| readable(*n)) {
             let now_unix_ns = *now_unix_ns.get_or_insert_with(unix_ns);
             let mut moved = 0;
+            // What the burst brings is appended at once, behind it: a replay waits for that.
             while moved < BURST_MAX && input.port.receive(&mut self.frame)? {
                 self.pass_on(sockets, n, now_unix_ns)?;
                 moved += 1;
             }
+            self.recording.flush();
             quiet &= moved < BURST_MAX;
         }
         Ok(quiet)
@@ -205,11 +212,20 @@ impl Proxy {
         let to_backend = self.wants.len(Side::Backend) > 0;
         // Where no edge follows, no copy is made for the link; offsets are given out all the same.
         let to_link = self.wants.len(Side::Link) > 0;
+        let records = stamp.offset != 0;
         if entered != Entered::AsSent {
             stamp.original_frames = true;
             if let Entered::Split { body_start, .. } = entered {
                 // The frame size is bounded to 128 MiB by configuration.
                 stamp.body_start = u32::try_from(body_start).expect("a frame is far below 4 GiB");
+            }
+        }
+        if records {
+            self.recording.begin(stamp);
+        }
+        if entered != Entered::AsSent {
+            if records {
+                self.recording.frame(topic);
             }
             if to_link {
                 self.made.set(topic);
@@ -217,7 +233,10 @@ impl Proxy {
                 sockets.link.send(&mut self.made, true)?;
             }
         }
-        let bytes = self.move_frames(sockets, &input.port, to_link, to_backend)?;
+        let bytes = self.move_frames(sockets, &input.port, records, to_link, to_backend)?;
+        if records {
+            self.recording.end();
+        }
         self.counts.inputs[n].add(bytes);
         if to_backend {
             self.counts.backend.add(bytes);
@@ -235,6 +254,7 @@ impl Proxy {
         &mut self,
         sockets: &Sockets,
         input: &Port,
+        records: bool,
         to_link: bool,
         to_backend: bool,
     ) -> Result<u64, Error> {
@@ -242,6 +262,9 @@ impl Proxy {
         loop {
             let more = self.frame.more();
             bytes += self.frame.len() as u64;
+            if records {
+                self.recording.frame(self.frame.bytes());
+            }
             match (to_link, to_backend) {
                 (true, true) => {
                     self.copy.share(&mut self.frame);
@@ -267,7 +290,7 @@ impl Proxy {
     }
 
     fn send_beat(&mut self, sockets: &Sockets) -> Result<(), Error> {
-        let beat = self.stamper.beat().encode_to_vec();
+        let beat = Beat { tail: self.recording.tail(), ..self.stamper.beat() }.encode_to_vec();
         for (bytes, more) in [(topic::RESERVED, true), (BEAT_MARKER, true), (&beat[..], false)] {
             self.made.set(bytes);
             sockets.link.send(&mut self.made, more)?;
@@ -282,9 +305,4 @@ fn skip_rest(port: &Port, frame: &mut Frame) -> Result<(), Error> {
         port.receive_rest(frame)?;
     }
     Ok(())
-}
-
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,10 +1,14 @@
 //! What the proxy thread lets the others see, and the one thing they tell it: to stop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use trestle_messages::v1::{RecordRule, RecorderStatus};
 use trestle_process::private_http::Readiness;
+use trestle_recorder::Log;
+
+use crate::recording;
 
 /// The proxy thread turns at least every second, to beat; after this long without a turn it is stuck.
 const TURN_GAP_MAX: Duration = Duration::from_secs(5);
@@ -14,6 +18,7 @@ const TURN_GAP_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct State {
     epoch: u64,
     recorded: Vec<RecordRule>,
+    log: Arc<Log>,
     started: Instant,
     /// The newest offset that was handed to the link.
     head: AtomicU64,
@@ -23,10 +28,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(epoch: u64, recorded: Vec<RecordRule>) -> Self {
+    pub(crate) fn new(epoch: u64, recorded: Vec<RecordRule>, log: Arc<Log>) -> Self {
         Self {
             epoch,
             recorded,
+            log,
             started: Instant::now(),
             head: AtomicU64::new(0),
             turned_ms: AtomicU64::new(0),
@@ -60,10 +66,20 @@ impl State {
         RecorderStatus {
             epoch: self.epoch,
             head,
-            tail: head + 1,
+            tail: recording::tail(&self.log),
             recorded: self.recorded.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// What replays are read from.
+    pub(crate) fn log(&self) -> Arc<Log> {
+        Arc::clone(&self.log)
+    }
+
+    /// What is recorded.
+    pub(crate) fn recorded(&self) -> &[RecordRule] {
+        &self.recorded
     }
 
     /// Ready as long as messages are moved.

@@ -8,3 +8,4 @@ mod grpc;
 mod interest;
 mod limits;
 mod link;
+mod replay;

@@ -110,7 +110,8 @@ impl<'a> Message<'a> {
     }
 
     /// Its stamp.
-    pub(crate) fn stamp(&self) -> Stamp {
+    /// Its stamp, as it came.
+    pub fn stamp(&self) -> Stamp {
         self.record().stamp
     }
 
