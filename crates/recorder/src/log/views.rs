@@ -145,6 +145,7 @@ impl Views {
     fn hold_by_rule(&mut self, message: &Message<'_>, mark: Mark, id: SegmentId) {
         match self.rules.ruling_index(message.topic()) {
             Some(rule) => self.rings[rule].enter(message, mark, id, &mut self.live),
+            None if self.unruled_gone.is_some_and(|gone| mark.offset <= gone.offset) => {}
             None => match self.unruled.back_mut().filter(|last| last.0 == id) {
                 Some(last) => last.1 = mark,
                 None => self.unruled.push_back((id, mark)),

@@ -51,7 +51,7 @@ fn a_flood_evicts_no_other_rules_history_and_memory_stays_bounded() {
         let encoded = if nth % 3_000 < 1_000 { 400_000 } else { 0 };
         assert!(log.bytes() <= BYTES_MAX + kept + encoded, "{} after {nth}", log.bytes());
     }
-    let start = log.seq_after(Position { epoch: 1, offset: 0 }).unwrap();
+    let start = log.seq_after(at(0)).unwrap();
     assert!(start >= log.complete_from(b"quiet/", false), "all twenty are there");
     assert!(start < log.complete_from(b"flood/", false));
     assert!(start < log.complete_from_all());
@@ -68,8 +68,31 @@ fn a_rule_for_another_topic_costs_no_history() {
         RecordRule { bytes_max: RING_BYTES, ..RecordRule::new("a/") },
         RecordRule::new("b/"),
     ]));
-    let start = log.seq_after(Position { epoch: 1, offset: 0 }).unwrap();
+    let start = log.seq_after(at(0)).unwrap();
     assert!(start >= log.complete_from_all());
+}
+
+/// A message that stays as a last value, when its rule is no more, once moved the begin of its history back behind what
+/// was gone.
+#[test]
+fn what_has_lost_its_rule_has_no_more_history_than_before() {
+    let log = log(&[]);
+    let nothing = |prefix| RecordRule { bytes_max: 0, ..RecordRule::new(prefix) };
+    log.record(RecordRules::from_iter([nothing("b/"), nothing("a/")]));
+    append(&log, 1, "b/1");
+    let mut batch = SegmentBuilder::default();
+    batch.push([&b"b/2"[..], b""], Stamp { epoch: 1, offset: 2, ..Stamp::default() });
+    log.append(&mut batch);
+    (3..1_000).for_each(|offset| append(&log, offset, "a/"));
+    log.record(RecordRules::from_iter([nothing("a/")]));
+    (1_000..2_000).for_each(|offset| append(&log, offset, "a/"));
+    assert_eq!(all(&log)[0].message(0).topic(), b"b/1", "its last value stays");
+    assert!(log.seq_after(at(1)).unwrap() < log.complete_from(b"b/", false));
+    assert!(log.seq_after(at(999)).unwrap() >= log.complete_from(b"b/", false));
+}
+
+fn at(offset: u64) -> Position {
+    Position { epoch: 1, offset }
 }
 
 /// Each message says what it is, they come in order, and those whom nobody told to skip any miss none.
