@@ -1,6 +1,7 @@
 //! What a session that is behind has before it: a place in the log, and what the log does not keep.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 use trestle_messages::Position;
@@ -26,13 +27,19 @@ pub(crate) struct Backlog {
     /// that are known to be replaced, and how many.
     pub(crate) lag_bytes: usize,
     pub(crate) lag_events: u64,
+    /// How much there is in the log is not known, and not held against the client: what it asked for is still read. Once
+    /// that has come to the head it is counted.
+    pub(crate) catches_up: bool,
+    /// What is sent again, for the commands that asked for it.
+    pub(crate) replays: Vec<Replay>,
     /// Bytes of the first of all that waits, where it is known: it is not held against the client, so that a message larger
     /// than the bound reaches whoever reads.
     pub(crate) front_bytes: usize,
     /// The bound is looked at again when this much waits.
     pub(crate) bound_bytes: usize,
-    /// Messages before this one whose policy is `drop_oldest` are not sent, and so many of them were not passed over yet.
-    pub(crate) shed_before: u64,
+    /// Messages in this part of the log whose policy is `drop_oldest` are not sent, and so many of them were not passed over
+    /// yet.
+    pub(crate) shed: Range<u64>,
     pub(crate) n_shed: u64,
     /// Messages that were passed over and of which the client must hear before anything else.
     pub(crate) lost: Loss,
@@ -49,6 +56,17 @@ pub(crate) struct Ended {
     pub(crate) until: u64,
 }
 
+/// What one command has sent again.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// Unique in its hub, from 1 on.
+    pub(crate) number: u32,
+    /// The message of the log where it ends.
+    pub(crate) until: u64,
+    /// Messages sent so far.
+    pub(crate) replayed: u64,
+}
+
 /// A run of messages that the client does not get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Loss {
@@ -57,6 +75,8 @@ pub(crate) struct Loss {
     pub(crate) at_most: bool,
     /// The message of the log at which it begins: what waits to go out before that is not behind the loss.
     pub(crate) start: u64,
+    /// The message behind it; `u64::MAX` where it goes on as long as anything is dropped.
+    pub(crate) end: u64,
     pub(crate) from: Option<Position>,
     pub(crate) until: Option<Position>,
     pub(crate) cause: LostCause,
@@ -65,7 +85,7 @@ pub(crate) struct Loss {
 impl Default for Loss {
     fn default() -> Self {
         let cause = LostCause::SlowConsumer;
-        Self { count: 0, at_most: false, start: 0, from: None, until: None, cause }
+        Self { count: 0, at_most: false, start: 0, end: u64::MAX, from: None, until: None, cause }
     }
 }
 
@@ -73,7 +93,7 @@ impl Loss {
     /// Whatever more is lost is lost from message `start` on, behind `from`, unless something was lost before.
     pub(crate) fn begin(&mut self, start: u64, from: Option<Position>) {
         if self.count == 0 {
-            (self.start, self.from, self.until) = (start, from, from);
+            (self.start, self.end, self.from, self.until) = (start, u64::MAX, from, from);
         }
     }
 
@@ -105,6 +125,10 @@ pub(crate) enum What {
     },
     /// What answers or informs this one client.
     Reply,
+    /// News that the sequence has come to `position`, without what came before.
+    Gap { position: Position },
+    /// What a command asked for was sent. Its frame is made when its turn comes.
+    CaughtUp { command: u64, replay: u32, position: Option<Position> },
 }
 
 impl What {
@@ -127,7 +151,9 @@ impl Backlog {
             lag_events: 0,
             front_bytes: 0,
             bound_bytes,
-            shed_before: 0,
+            catches_up: false,
+            replays: Vec::new(),
+            shed: 0..0,
             n_shed: 0,
             lost: Loss::default(),
             ended: Vec::new(),
@@ -159,6 +185,40 @@ impl Backlog {
         if waiting.what.is_event() { &mut self.event_bytes } else { &mut self.reply_bytes }
     }
 
+    /// Reading goes on at message `place`, if that is before where it stands; before it the client is at `position`.
+    pub(crate) fn go_back(&mut self, place: u64, position: Option<Position>) {
+        let next = self.next;
+        self.shed.start = self.shed.start.max(next);
+        if self.n_shed == 0 {
+            self.shed = 0..0;
+        }
+        (self.catches_up, self.lag_bytes, self.lag_events) = (true, 0, 0);
+        if place >= next {
+            return;
+        }
+        // What nothing of the log comes before still goes first.
+        self.waiting.iter_mut().for_each(|waiting| {
+            if waiting.before <= next {
+                waiting.before = place;
+            }
+        });
+        let is_before = |at: &Position| self.position.is_none_or(|now| at.offset < now.offset);
+        (self.next, self.position) = (place, position.filter(is_before).or(self.position));
+    }
+
+    /// Nothing more comes out of the log, nor anything that tells how far the client would have come with it.
+    pub(crate) fn break_off(&mut self, next: u64) {
+        self.retain(|waiting| match waiting.what {
+            What::Event { position, .. } => position.is_none(),
+            What::Reply => true,
+            What::Gap { .. } | What::CaughtUp { .. } => false,
+        });
+        (self.next, self.catches_up) = (self.next.max(next), false);
+        (self.lag_bytes, self.lag_events, self.n_shed) = (0, 0, 0);
+        (self.lost, self.front_bytes) = (Loss::default(), 0);
+        self.replays.clear();
+    }
+
     /// Keeps what `keep` says.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Waiting) -> bool) {
         let (mut event_bytes, mut reply_bytes) = (0, 0);
@@ -182,7 +242,12 @@ impl Backlog {
 
     /// Nothing waits at all, in the log or outside.
     pub(crate) fn has_nothing(&self) -> bool {
-        self.has_no_queue() && self.lag_events == 0
+        self.has_no_queue() && !self.catches_up && self.lag_events == 0
+    }
+
+    /// The log may have something to send or to pass over.
+    pub(crate) fn may_find(&self) -> bool {
+        self.catches_up || self.lag_events + self.n_shed > 0
     }
 
     /// Bytes of replies that wait.

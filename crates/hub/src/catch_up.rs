@@ -7,7 +7,7 @@ use trestle_recorder::{Log, Message, Segment};
 
 use crate::backlog::Ended;
 use crate::pace::Pace;
-use crate::session::{Subscription, deciding};
+use crate::session::{Due, Subscription, due};
 
 /// Segments held at once while they are read: no more, so that reading keeps little alive that the log has dropped.
 const SEGMENTS_MAX: usize = 16;
@@ -37,6 +37,8 @@ pub(crate) struct Found<'a> {
     segment: Arc<Segment>,
     index: usize,
     pub(crate) held: &'a Subscription,
+    /// It belongs to a snapshot.
+    pub(crate) is_snapshot: bool,
 }
 
 impl Found<'_> {
@@ -79,12 +81,16 @@ impl<'a> Pending<'a> {
                 }
                 self.next = seq + 1;
                 let is_paced = self.pace.is_some_and(|pace| pace.concerns(message.topic()));
-                if message.position().is_none() || is_paced {
+                if message.position().is_none() {
                     continue;
                 }
-                if let Some(held) = deciding(self.held, self.ended, message.topic(), seq) {
-                    return Some(Found { segment: Arc::clone(segment), index: index as usize, held });
-                }
+                let (held, is_snapshot) = match due(self.held, self.ended, message.topic(), seq, is_paced) {
+                    Some(Due::Event(held)) => (held, false),
+                    Some(Due::LastValue(held)) if self.log.is_last_value(&message) => (held, true),
+                    _ => continue,
+                };
+                let (segment, index) = (Arc::clone(segment), index as usize);
+                return Some(Found { segment, index, held, is_snapshot });
             }
             self.next = segment.end_seq().min(self.end);
             self.segments.pop_front();

@@ -1,5 +1,6 @@
 //! One client: its protocol's state, its subscriptions, what waits for it.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::backlog::{Backlog, Ended};
@@ -21,6 +22,14 @@ pub(crate) struct Subscription {
     pub(crate) interval: Duration,
     /// The first message of the log that it is for.
     pub(crate) from: u64,
+    /// It was made before this message was routed: what came earlier it gets out of the log alone.
+    pub(crate) born: u64,
+    /// From `from` up to here its client has what it matches. Beyond that what the log is read for is still to come.
+    pub(crate) served: u64,
+    /// Of this part of the log it gets the last values.
+    pub(crate) snapshot: Range<u64>,
+    /// Which of the session's replays it belongs to; 0 without.
+    pub(crate) replay: u32,
 }
 
 impl Subscription {
@@ -31,6 +40,45 @@ impl Subscription {
     fn key(&self) -> (&[u8], bool) {
         (&self.topic, self.exact)
     }
+
+    /// The log is read again from before message `next`, up to which it was read.
+    pub(crate) fn note_served(&mut self, next: u64) {
+        self.served = self.served.max(next);
+        self.snapshot.start = self.snapshot.start.max(next).min(self.snapshot.end);
+    }
+
+    /// The first message from `next` on that it does not have.
+    pub(crate) fn next(&self, next: u64) -> u64 {
+        self.from.max(self.served).max(next)
+    }
+}
+
+/// What a message of the log is to a session that comes by it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Due<'a> {
+    /// A message, over which this subscription decides.
+    Event(&'a Subscription),
+    /// The last value of its topic, if it is that.
+    LastValue(&'a Subscription),
+}
+
+/// What message `seq` of the log is to a session that comes by it, if anything. It goes out if a subscription does not have
+/// it: another one that asks for what it missed gets all of it, in order, so that its client may have something twice on a
+/// connection, but no subscription has. What `is_paced` was held when it was routed.
+pub(crate) fn due<'a>(
+    held: &'a [Subscription],
+    ended: &'a [Ended],
+    topic: &[u8],
+    seq: u64,
+    is_paced: bool,
+) -> Option<Due<'a>> {
+    let had = ended.iter().filter(|ended| ended.until > seq);
+    let had = had.flat_map(|ended| matching(&ended.subscriptions, topic));
+    let both = || matching(held, topic).chain(had.clone());
+    let wants = |held: &&Subscription| held.next(seq) == seq && !(is_paced && seq >= held.born);
+    let decides = both().filter(wants).max_by_key(|held| (held.topic.len(), held.exact));
+    let snapshot = || both().find(|held| held.snapshot.contains(&seq));
+    decides.map(Due::Event).or_else(|| snapshot().map(Due::LastValue))
 }
 
 /// How far the connection has come towards its end.
@@ -114,21 +162,16 @@ impl Session {
 }
 
 /// The subscription that decides over a message: the longest that matches, an exact one before a prefix of the same length.
-pub(crate) fn deciding<'a>(
-    held: &'a [Subscription],
-    ended: &'a [Ended],
-    topic: &[u8],
-    seq: u64,
-) -> Option<&'a Subscription> {
-    let had = ended.iter().filter(|ended| ended.until > seq);
-    let had = had.flat_map(|ended| matching(&ended.subscriptions, topic));
-    let both = matching(held, topic).chain(had).filter(|held| held.from <= seq);
-    both.max_by_key(|held| (held.topic.len(), held.exact))
+pub(crate) fn deciding<'a>(held: &'a [Subscription], topic: &[u8], seq: u64) -> Option<&'a Subscription> {
+    matching(held, topic).find(|held| held.from <= seq)
 }
 
 /// The subscriptions that match, the longest first, of a list in the order of its keys. Each step is a search, and there
 /// are about as many steps as prefixes of the topic that are held.
-pub(crate) fn matching<'a>(held: &'a [Subscription], topic: &[u8]) -> impl Iterator<Item = &'a Subscription> {
+pub(crate) fn matching<'a>(
+    held: &'a [Subscription],
+    topic: &[u8],
+) -> impl Iterator<Item = &'a Subscription> + Clone {
     let mut rest = held;
     let mut key = topic;
     std::iter::from_fn(move || {
@@ -166,6 +209,10 @@ mod tests {
                 entry,
                 interval: Duration::ZERO,
                 from: 0,
+                born: 0,
+                served: 0,
+                snapshot: 0..0,
+                replay: 0,
             }).collect();
             let found: Vec<_> = matching(&held, topic.as_bytes()).map(Subscription::key).collect();
             let mut expected: Vec<_> =

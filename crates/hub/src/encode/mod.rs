@@ -66,13 +66,23 @@ const ENVELOPE_BYTES: usize = 192;
 pub fn frame<'a>(message: &Message<'a>, format: Format) -> &'a Bytes {
     message.encoded(format.slot(), || match format {
         Format::Raw => raw::frame(message),
-        Format::Json => {
-            let body_bytes = message.body().map(<[u8]>::len).sum::<usize>();
-            let mut json = Vec::with_capacity(ENVELOPE_BYTES + body_bytes + body_bytes / 2);
-            event(message, false, &mut json);
-            server_frame(Opcode::Text, &json)
-        }
+        Format::Json => json_frame(message, false),
     })
+}
+
+/// The frame that shows `message` as a last value, as [`frame`] but marked. Made anew for each who asks.
+pub fn snapshot_frame(message: &Message<'_>, format: Format) -> Bytes {
+    match format {
+        Format::Raw => frame(message, format).clone(),
+        Format::Json => json_frame(message, true),
+    }
+}
+
+fn json_frame(message: &Message<'_>, snapshot: bool) -> Bytes {
+    let body_bytes = message.body().map(<[u8]>::len).sum::<usize>();
+    let mut json = Vec::with_capacity(ENVELOPE_BYTES + body_bytes + body_bytes / 2);
+    event(message, snapshot, &mut json);
+    server_frame(Opcode::Text, &json)
 }
 
 /// Bodies below this are sent as they are: their header and name weigh more than what compression saves (RFC 7692).

@@ -1,11 +1,11 @@
 //! What happens to a session that is too far behind.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use trestle_messages::Position;
 use trestle_recorder::Message;
 
-use super::feed::is_replaced;
+use super::gather::is_replaced;
 use super::{Hub, SessionId};
 use crate::backlog::{Backlog, Loss, Waiting, What};
 use crate::catch_up::Pending;
@@ -70,7 +70,7 @@ impl Hub {
         self.look_through(id, |backlog, policy, message, frame_bytes| {
             let is_replaced = policy == Policy::Conflate
                 && latest.get(message.topic()).is_some_and(|seq| *seq > message.seq());
-            let is_shed = policy == Policy::DropOldest && message.seq() < backlog.shed_before;
+            let is_shed = policy == Policy::DropOldest && backlog.shed.contains(&message.seq());
             lag_bytes += if is_replaced || is_shed { 0 } else { frame_bytes };
             ControlFlow::Continue(())
         });
@@ -129,7 +129,9 @@ impl Hub {
         backlog.lag_bytes = backlog.lag_bytes.saturating_sub(shedding.log_bytes);
         backlog.lag_events = backlog.lag_events.saturating_sub(shedding.n_log);
         backlog.n_shed += shedding.n_log;
-        backlog.shed_before = backlog.shed_before.max(before);
+        if !backlog.catches_up {
+            backlog.shed.end = backlog.shed.end.max(before);
+        }
         self.counts.dropped_slow += shedding.n_log + n_queue;
         if !shedding.keeps_log && shedding.n_log > 0 {
             // Nothing stays before them: the log need not keep them for this client.
@@ -165,27 +167,35 @@ impl Hub {
         let start = backlog.next;
         backlog.next = start.max(oldest);
         let (mut lag_bytes, mut lag_events, mut n_shed, mut first) = (0, 0, 0, None);
-        self.look_through(id, |backlog, policy, message, frame_bytes| {
-            if policy == Policy::DropOldest && message.seq() < backlog.shed_before {
+        self.look_into_log(id, |backlog, policy, message, frame_bytes| {
+            if policy == Policy::DropOldest && backlog.shed.contains(&message.seq()) {
                 n_shed += 1;
             } else {
                 lag_bytes += frame_bytes;
                 lag_events += 1;
             }
             first = first.or(message.position());
-            ControlFlow::Continue(())
+            // What is left of what is sent again is not counted.
+            if backlog.catches_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         // Where nothing is left the sequence stands at the head, and nothing up to there matches.
         let until = first.map_or(self.position, |at| Some(Position { offset: at.offset - 1, ..at }));
         let backlog = self.sessions[id as usize].backlog.as_mut().expect("it is behind");
-        let gone = backlog.lag_events.saturating_sub(lag_events);
+        let gone = if backlog.catches_up {
+            (lag_bytes, lag_events, n_shed) = (0, 0, 0);
+            between(backlog.position, until).unwrap_or(u64::MAX).min(oldest - start).max(1)
+        } else {
+            backlog.lag_events.saturating_sub(lag_events)
+        };
         let (count, cause) = match is_blocked {
             true => (&mut self.counts.dropped_slow, LostCause::SlowConsumer),
             false => (&mut self.counts.overrun, LostCause::ShardOverrun),
         };
         *count += gone;
         let lost = &mut backlog.lost;
+        let end = if lost.count == 0 { oldest } else { lost.end.max(oldest) };
         lost.begin(start, backlog.position);
+        lost.end = end;
         lost.count += gone + backlog.n_shed.saturating_sub(n_shed);
         (lost.until, lost.at_most, lost.cause) = (until, true, cause);
         backlog.lost = if is_told && lost.count > 0 { *lost } else { Loss::default() };
@@ -193,8 +203,20 @@ impl Hub {
         backlog.front_bytes = 0;
     }
 
-    /// Looks at each message in the log that waits for a session: its policy, and its bytes in the session's format.
+    /// Looks at each message in the log that waits for a session and is held against it: its policy, and its bytes in the
+    /// session's format.
     fn look_through(
+        &self,
+        id: SessionId,
+        look: impl FnMut(&Backlog, Policy, &Message<'_>, usize) -> ControlFlow<()>,
+    ) {
+        if !self.sessions[id as usize].backlog.as_ref().is_some_and(|backlog| backlog.catches_up) {
+            self.look_into_log(id, look);
+        }
+    }
+
+    /// The same of each message that waits.
+    fn look_into_log(
         &self,
         id: SessionId,
         mut look: impl FnMut(&Backlog, Policy, &Message<'_>, usize) -> ControlFlow<()>,
@@ -204,6 +226,9 @@ impl Hub {
         let (held, pace) = (&session.subscriptions[..], session.pace.as_deref());
         let mut pending = Pending::new(&self.log, held, &backlog.ended, pace, backlog.next, self.routed);
         while let Some(found) = pending.find(&mut { usize::MAX }) {
+            if found.is_snapshot {
+                continue;
+            }
             let message = found.message();
             let frame_bytes = encode::frame(&message, session.protocol.format()).len();
             if look(backlog, session.policy(found.held), &message, frame_bytes).is_break() {
@@ -211,6 +236,12 @@ impl Hub {
             }
         }
     }
+}
+
+/// Recorded messages from behind `from` up to `until`, where that can be said.
+fn between(from: Option<Position>, until: Option<Position>) -> Option<u64> {
+    let (from, until) = from.zip(until).filter(|(from, until)| from.epoch == until.epoch)?;
+    Some(until.offset.saturating_sub(from.offset))
 }
 
 /// Something that waits, as it is weighed.
@@ -236,7 +267,7 @@ struct Shedding {
     left: usize,
     /// Of the first that stays; 0 while a frame is begun, which then is the first.
     front_bytes: Option<usize>,
-    shed_before: u64,
+    shed: Range<u64>,
     /// All that may go and comes before this message goes.
     before: u64,
     /// Of those in the log.
@@ -253,7 +284,7 @@ impl Shedding {
             target,
             left: backlog.behind_bytes() + backlog.front_bytes,
             front_bytes: backlog.begun.is_some().then_some(0),
-            shed_before: backlog.shed_before,
+            shed: backlog.shed.clone(),
             before: 0,
             n_log: 0,
             log_bytes: 0,
@@ -265,7 +296,7 @@ impl Shedding {
     /// The next one, in order; a break once enough has gone.
     fn consider(&mut self, one: Droppable) -> ControlFlow<()> {
         let is_in_log = one.position.is_some();
-        if one.may_go && is_in_log && one.seq < self.shed_before {
+        if one.may_go && is_in_log && self.shed.contains(&one.seq) {
             return ControlFlow::Continue(());
         }
         let front_bytes = self.front_bytes.unwrap_or(one.bytes);

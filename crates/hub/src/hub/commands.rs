@@ -1,11 +1,11 @@
 //! What a client says, and what that does.
 
-use super::sessions::Terms;
+use super::recover::Start;
 use super::{Hub, SessionId};
 use crate::ErrorCode;
 use crate::encode::{
-    self, CaughtUp, Command, CommandError, CommandKind, Outcome, Recorded, Recovery, Reply, ServerMessage,
-    Since, Subscribe, Subscribed, Unrecovered, Unsubscribe, Unsubscribed,
+    self, Command, CommandError, CommandKind, Outcome, Reply, ServerMessage, Subscribe, Unsubscribe,
+    Unsubscribed,
 };
 use crate::protocol::Protocol;
 use crate::session::Phase;
@@ -13,6 +13,9 @@ use crate::ws::{CloseCode, Incoming, Inflater, Opcode, ReadError, Reader, close_
 
 /// So many messages in a row that are no JSON at all, and the client speaks another protocol: closed with 4500.
 const UNPARSED_MAX: u8 = 3;
+
+/// Why a command is refused.
+type Refused = (ErrorCode, String);
 
 impl Hub {
     /// Bytes that the client of `id` sent, in order. They are unmasked in place.
@@ -138,79 +141,32 @@ impl Hub {
         }
     }
 
-    fn obey_subscribe(
-        &mut self,
-        id: SessionId,
-        command: u64,
-        wanted: &Subscribe,
-    ) -> Result<(), (ErrorCode, String)> {
+    fn obey_subscribe(&mut self, id: SessionId, command: u64, wanted: &Subscribe) -> Result<(), Refused> {
+        self.settle_parked_of(id, &wanted.topics, wanted.exact);
         let session = &self.sessions[id as usize];
         let is_new = |topic: &&Vec<u8>| session.find(topic, wanted.exact).is_err();
         let mut new: Vec<_> = wanted.topics.iter().filter(is_new).collect();
         new.sort_unstable();
         new.dedup();
         let max = self.limits.subscriptions_max;
-        if session.subscriptions.len() + new.len() > max {
+        if session.subscriptions.len() + self.parked.n_topics(id) + new.len() > max {
             return Err((
                 ErrorCode::TooManySubscriptions,
                 format!("a connection holds at most {max} subscriptions"),
             ));
         }
-        let renews = wanted.topics.iter().any(|topic| session.find(topic, wanted.exact).is_ok());
-        let interval = wanted.interval_min.unwrap_or_default();
-        for topic in &wanted.topics {
-            self.subscribe(id, topic, wanted.exact, Terms { policy: wanted.policy, interval });
+        match self.start(wanted) {
+            Start::Now(begin) => self.begin(id, command, wanted, begin),
+            Start::Later(why) => self.park(id, command, wanted, why),
         }
-        self.follow_subscriptions(id);
-        let topics = wanted.topics.iter().map(Vec::as_slice).collect();
-        let recorded = self.recorded(wanted);
-        // Of a subscription that stands, `max_hz` may hold something that its client has not got.
-        let held_back = self.sessions[id as usize].pace.as_ref().and_then(|pace| pace.holds_back());
-        let position = held_back.filter(|_| renews).or(self.position);
-        let subscribed = Subscribed { topics, position, recorded, recovery: self.recovery(wanted, recorded) };
-        self.reply(
-            id,
-            &ServerMessage::Reply(Reply { id: Some(command), outcome: Outcome::Subscribed(subscribed) }),
-        );
-        let caught_up = CaughtUp { id: command, position, replayed: 0 };
-        self.reply(id, &ServerMessage::CaughtUp(caught_up));
         Ok(())
     }
 
     fn obey_unsubscribe(&mut self, id: SessionId, command: u64, unwanted: &Unsubscribe) {
+        self.settle_parked_of(id, &unwanted.topics, unwanted.exact);
         self.unsubscribe(id, &unwanted.topics, unwanted.exact);
         let topics = unwanted.topics.iter().map(Vec::as_slice).collect();
         let outcome = Outcome::Unsubscribed(Unsubscribed { topics });
         self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));
-    }
-
-    /// How much of what `wanted` matches upstream records.
-    fn recorded(&self, wanted: &Subscribe) -> Recorded {
-        let all = wanted.topics.iter().all(|topic| self.rules.covers(topic));
-        let some = wanted.topics.iter().any(|topic| {
-            let inside = |prefix: &[u8]| !wanted.exact && prefix.starts_with(topic);
-            self.rules.covers(topic) || self.rules.iter().any(|rule| inside(&rule.prefix))
-        });
-        match (all, some) {
-            (true, _) => Recorded::All,
-            (false, true) => Recorded::Some,
-            (false, false) => Recorded::None,
-        }
-    }
-
-    /// A client that asks for what it missed is told that nothing is kept, unless it missed nothing.
-    fn recovery(&self, wanted: &Subscribe, recorded: Recorded) -> Option<Recovery> {
-        let failed = |reason| Some(Recovery::Failed(reason));
-        match (wanted.since?, self.position) {
-            _ if recorded == Recorded::None => failed(Unrecovered::NotRecorded),
-            (Since::Position(since), Some(position)) if since == position => Some(Recovery::Recovered),
-            (Since::Position(since), Some(position)) if since.epoch != position.epoch => {
-                failed(Unrecovered::EpochChanged)
-            }
-            (Since::Position(since), Some(position)) if since.offset < position.offset => {
-                failed(Unrecovered::HistoryTruncated)
-            }
-            _ => failed(Unrecovered::UnknownPosition),
-        }
     }
 }

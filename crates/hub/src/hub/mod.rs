@@ -3,9 +3,12 @@
 mod bound;
 mod commands;
 mod feed;
+mod gather;
 mod overrun;
 mod pacing;
+mod parked;
 mod place;
+mod recover;
 mod route;
 mod sessions;
 #[cfg(test)]
@@ -32,6 +35,7 @@ use crate::wheel::Wheel;
 use crate::ws::{CloseCode, Deflater, Inflater, Opcode, server_frame};
 
 use pacing::Dues;
+use parked::Parked;
 use place::{Kinds, Place};
 use route::Aside;
 
@@ -65,6 +69,8 @@ pub struct Counts {
     /// Messages that this shard did not read before the log dropped them, and those that it did not write in time for a
     /// client whose socket would have taken them.
     pub overrun: u64,
+    /// Gaps in the recorded sequence that came by.
+    pub gaps: u64,
     /// Sessions closed because they read too slowly.
     pub closed_slow: u64,
     /// Sessions cut because nothing was heard of them.
@@ -91,6 +97,8 @@ enum TimerKind {
     Beat,
     /// Its turn to be closed has come, of all to whom goodbye was said.
     Restart,
+    /// What it asked for cannot wait any longer.
+    Parked,
     /// The client has had its time to answer our Close frame, or to read its own's answer.
     Close,
 }
@@ -138,6 +146,9 @@ pub struct Hub {
     n_conflating: usize,
     dues: Dues,
     wheel: Wheel<Timer>,
+    parked: Parked,
+    /// Begun so far.
+    replays: u32,
 
     deflater: Deflater,
     /// Made when the first compressed message comes.
@@ -176,6 +187,8 @@ impl Hub {
             n_conflating: 0,
             dues: Dues::default(),
             wheel: Wheel::new(now),
+            parked: Parked::default(),
+            replays: 0,
             deflater: Deflater::new(),
             interest: Vec::new(),
             rules: RecordRules::nothing(),
@@ -203,6 +216,7 @@ impl Hub {
             match timer.kind {
                 TimerKind::Beat => self.beat(timer.session, &heartbeat, &ping),
                 TimerKind::Restart => self.begin_close(timer.session, CloseCode::ServiceRestart),
+                TimerKind::Parked => self.settle_overdue(),
                 TimerKind::Close => self.end(timer.session),
             }
         }

@@ -1,9 +1,10 @@
-//! What happens to the clients of a shard that fell off the log.
+//! What clients hear of a part of the sequence that is not there: missed by this shard, or not in the log.
 
 use trestle_messages::Position;
+use trestle_recorder::Gap;
 
 use super::{Hub, SessionId};
-use crate::backlog::Loss;
+use crate::backlog::{Loss, Waiting, What};
 use crate::encode::{Lost, LostCause, LostCount, ServerMessage, Topics};
 use crate::protocol::Protocol;
 use crate::session::Phase;
@@ -21,6 +22,10 @@ impl Hub {
                 continue;
             }
             let is_told = session.protocol == Protocol::Json;
+            if session.backlog.as_ref().is_some_and(|backlog| backlog.catches_up) {
+                // It reads the log by itself, and sees there what is missing.
+                continue;
+            }
             if let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.lag_events > 0) {
                 let missed = messages + backlog.lag_events + backlog.n_shed;
                 self.counts.dropped_slow += backlog.lag_events;
@@ -31,12 +36,44 @@ impl Hub {
                 (backlog.lag_events, backlog.lag_bytes, backlog.n_shed) = (0, 0, 0);
                 (backlog.next, backlog.front_bytes) = (self.routed, 0);
                 backlog.lost = if is_told { *loss } else { Loss::default() };
-            } else if is_told {
+                continue;
+            }
+            if let Some(backlog) = session.backlog.as_mut() {
+                // What the log still has of it, for others, is not looked for: it was not counted.
+                backlog.next = backlog.next.max(self.routed);
+            }
+            if is_told {
                 let topics = session.subscriptions.iter().map(|held| &*held.topic).collect::<Topics<'_>>();
                 let (cause, count) = (LostCause::ShardOverrun, Some(LostCount::AtMost(messages)));
                 let lost = ServerMessage::Lost(Lost { topics, from, position: until, cause, count }).frame();
                 self.push_reply(id, lost);
             }
+        }
+    }
+
+    /// The log has come to a gap. Each client that can be told and may have wanted something of it is, in its place.
+    pub(super) fn tell_gap(&mut self, gap: Gap) {
+        self.counts.gaps += 1;
+        self.position = Some(gap.until);
+        let ids: Vec<_> = self.sessions.iter().map(|(index, _)| index as SessionId).collect();
+        for id in ids {
+            let session = &self.sessions[id as usize];
+            if session.phase != Phase::Open || session.protocol != Protocol::Json {
+                continue;
+            }
+            let may_want =
+                session.subscriptions.iter().filter(|held| self.may_be_recorded(&held.topic, held.exact));
+            let topics = may_want.map(|held| &*held.topic).collect::<Topics<'_>>();
+            if topics.0.is_empty() {
+                continue;
+            }
+            let is_anew = gap.from.is_some_and(|from| from.epoch != gap.until.epoch);
+            let cause = if is_anew { LostCause::EpochChanged } else { LostCause::LinkHole };
+            let count = gap.messages.filter(|_| !is_anew).map(LostCount::AtMost);
+            let (from, position) = (gap.from, Some(gap.until));
+            let frame = ServerMessage::Lost(Lost { topics, from, position, cause, count }).frame();
+            let (before, what) = (self.routed, What::Gap { position: gap.until });
+            self.push(id, Waiting { before, frame, what });
         }
     }
 }

@@ -8,7 +8,7 @@ use trestle_recorder::Message;
 
 use super::place::Kinds;
 use super::{Hub, SessionId};
-use crate::backlog::{Waiting, What};
+use crate::backlog::{Backlog, Waiting, What};
 use crate::encode::{self, Policy};
 use crate::pace::Held;
 use crate::session::deciding;
@@ -52,7 +52,7 @@ impl Hub {
     pub(super) fn hold(&mut self, id: SessionId, message: &Message<'_>) {
         let format = Kinds::format(self.places[id as usize].kind);
         let session = &mut self.sessions[id as usize];
-        let held = deciding(&session.subscriptions, &[], message.topic(), message.seq());
+        let held = deciding(&session.subscriptions, message.topic(), message.seq());
         let is_limited = held.is_some_and(|held| !held.interval.is_zero());
         let frame = encode::frame(message, format).clone();
         let held = Held { topic: message.topic().into(), frame, position: message.position() };
@@ -73,8 +73,9 @@ impl Hub {
     fn release_due(&mut self, id: SessionId) {
         let now = self.now;
         let session = &mut self.sessions[id as usize];
-        let is_blocked = session.backlog.as_ref().is_some_and(|backlog| backlog.is_blocked);
-        let Some(pace) = session.pace.as_mut().filter(|_| !is_blocked) else { return };
+        let waits = |backlog: &Backlog| backlog.is_blocked || backlog.catches_up;
+        let has_to_wait = session.backlog.as_deref().is_some_and(waits);
+        let Some(pace) = session.pace.as_mut().filter(|_| !has_to_wait) else { return };
         let due = pace.release(now);
         self.push_held(id, due);
         self.schedule(id);
@@ -98,7 +99,11 @@ impl Hub {
     }
 
     pub(super) fn push_held(&mut self, id: SessionId, held: Vec<(u64, Held)>) {
-        let before = self.routed;
+        self.push_held_before(id, self.routed, held);
+    }
+
+    /// The same, to go out before message `before` of the log.
+    pub(super) fn push_held_before(&mut self, id: SessionId, before: u64, held: Vec<(u64, Held)>) {
         for (seq, Held { frame, position, .. }) in held {
             // From here on it is sent: what comes later is held in turn.
             let what = What::Event { policy: Policy::Disconnect, topic: None, seq, position };

@@ -51,8 +51,14 @@ impl Hub {
             }
             self.unrouted.pop_front();
             self.unrouted_from = 0;
+            self.routed = segment.end_seq();
+            if let Some(gap) = segment.gap() {
+                self.tell_gap(gap);
+            }
         }
+        self.routed = self.cursor.next_seq();
         self.position = self.cursor.position();
+        self.settle_parked();
         self.release(now);
         any
     }
@@ -145,6 +151,13 @@ impl Hub {
 
     /// A message that a session will get later: out of the log, if it is kept there.
     fn count_behind(&mut self, id: SessionId, message: &Message<'_>, format: Format) {
+        if message.position().is_some() && self.backlog(id).catches_up {
+            // It comes to it by itself. Whoever reads is visited; who does not is when it can be written to.
+            if !self.backlog(id).is_blocked {
+                self.mark_dirty(id);
+            }
+            return;
+        }
         let frame = encode::frame(message, format);
         if message.position().is_some() {
             let backlog = self.backlog(id);
@@ -166,7 +179,7 @@ impl Hub {
     /// A message that the log does not keep, as it waits for a session.
     pub(super) fn waiting_event(&self, id: SessionId, message: &Message<'_>, frame: bytes::Bytes) -> Waiting {
         let session = &self.sessions[id as usize];
-        let held = deciding(&session.subscriptions, &[], message.topic(), message.seq());
+        let held = deciding(&session.subscriptions, message.topic(), message.seq());
         let policy = held.map_or(Policy::Disconnect, |held| session.policy(held));
         let topic = (policy == Policy::Conflate).then(|| message.topic().into());
         let (seq, position) = (message.seq(), message.position());

@@ -22,6 +22,12 @@ const PEAK_MIN: usize = 64;
 pub(super) struct Terms {
     pub(super) policy: Policy,
     pub(super) interval: Duration,
+    /// The first message of the log that is to be sent again.
+    pub(super) from: Option<u64>,
+    /// Whether last values are sent first.
+    pub(super) snapshot: bool,
+    /// The replay that this is a part of; 0 without.
+    pub(super) replay: u32,
 }
 
 impl Hub {
@@ -132,6 +138,11 @@ impl Hub {
     pub(super) fn say_close(&mut self, id: SessionId, code: CloseCode, frame: bytes::Bytes) {
         self.fall_behind(id, 0);
         self.release_all(id);
+        let routed = self.routed;
+        if self.backlog(id).catches_up {
+            // Behind what is still to be sent again nothing may tell the client that it has come further.
+            self.backlog(id).break_off(routed);
+        }
         self.unsubscribe_all(id);
         let before = self.routed;
         self.push(id, Waiting { before, frame, what: What::Reply });
@@ -141,19 +152,39 @@ impl Hub {
 
     /// Adds a subscription, or changes the terms of one that the session holds.
     pub(super) fn subscribe(&mut self, id: SessionId, topic: &[u8], exact: bool, terms: Terms) {
-        let Terms { policy, interval } = terms;
+        let Terms { policy, interval, from, snapshot, replay } = terms;
+        let born = self.routed;
+        let snapshot = if snapshot { 0..born } else { 0..0 };
         match self.sessions[id as usize].find(topic, exact) {
             Ok(held) => {
                 let held = &mut self.sessions[id as usize].subscriptions[held];
                 (held.policy, held.interval) = (policy, interval);
+                if let Some(from) = from {
+                    (held.from, held.served) = (from, from);
+                }
+                if from.is_some() || !snapshot.is_empty() {
+                    (held.snapshot, held.replay) = (snapshot, replay);
+                }
             }
             Err(at) => {
                 let (entry, first) = self.subscribers.insert(topic, exact, id);
                 if first {
                     self.interest.push(InterestChange::Wanted(topic.into()));
                 }
-                let held =
-                    Subscription { topic: topic.into(), exact, policy, entry, interval, from: self.routed };
+                let from = from.unwrap_or(born);
+                let (topic, served) = (topic.into(), from);
+                let held = Subscription {
+                    topic,
+                    exact,
+                    policy,
+                    entry,
+                    interval,
+                    from,
+                    born,
+                    served,
+                    snapshot,
+                    replay,
+                };
                 self.sessions[id as usize].subscriptions.insert(at, held);
             }
         }
@@ -175,21 +206,28 @@ impl Hub {
     }
 
     fn unsubscribe_all(&mut self, id: SessionId) {
+        self.parked.forget(id);
         let ended = std::mem::take(&mut self.sessions[id as usize].subscriptions);
         self.drop_subscriptions(id, ended);
         self.follow_subscriptions(id);
     }
 
     /// Takes `ended`, in the order of their keys, out of the trie; they are kept while messages for them wait.
-    fn drop_subscriptions(&mut self, id: SessionId, ended: Vec<Subscription>) {
+    fn drop_subscriptions(&mut self, id: SessionId, mut ended: Vec<Subscription>) {
         for held in &ended {
             if self.subscribers.remove(held.entry) {
                 self.interest.push(InterestChange::Unwanted(held.topic.clone()));
             }
         }
         let until = self.routed;
+        if let Some(backlog) = &mut self.sessions[id as usize].backlog {
+            // What was to be sent again is not wanted any more, unless it is counted already.
+            let next = backlog.next;
+            ended.retain(|held| !backlog.catches_up || held.next(next) >= held.born);
+            ended.iter_mut().for_each(|held| held.snapshot = 0..0);
+        }
         if let Some(backlog) = &mut self.sessions[id as usize].backlog
-            && backlog.lag_events > 0
+            && backlog.may_find()
             && !ended.is_empty()
         {
             backlog.ended.push(Ended { subscriptions: ended, until });

@@ -10,6 +10,8 @@ mod order;
 mod policies;
 mod policy_simulation;
 mod random;
+mod recovery;
+mod recovery_simulation;
 mod script;
 mod show;
 mod simulation;

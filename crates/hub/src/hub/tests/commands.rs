@@ -172,7 +172,6 @@ fn since_tells_what_became_of_it() {
     let later = "CQAAAAAAAAAHAAAAAAAAAAE";
     for (topic, since, expected) in [
         ("x", at(7, 2).to_string(), "subscribed 1 x @2 all recovered"),
-        ("x", at(7, 1).to_string(), "subscribed 1 x @2 history_truncated all unrecovered"),
         ("x", at(7, 3).to_string(), "subscribed 1 x @2 unknown_position all unrecovered"),
         ("x", at(8, 2).to_string(), "subscribed 1 x @2 epoch_changed all unrecovered"),
         ("x", later.to_owned(), "subscribed 1 x @2 unknown_position all unrecovered"),

@@ -3,10 +3,13 @@
 //! A line begins with a client's name, one letter, or with a word for what happens by itself:
 //!
 //! - `a opens json x y` or `a opens raw x`: with these topics in its URL; `a leaves`: its connection breaks
-//! - `a subscribes 1 x y`, `a subscribes 1 exactly x`, `a unsubscribes 2 x`; `a says {…}`: any text
+//! - `a subscribes 1 x y`, `a subscribes 1 exactly x`, `a subscribes 1 since @3 x`, or `@8:3` of another epoch than the
+//!   first, `a subscribes 1 snapshot x`, `a unsubscribes 2 x`; `a says {…}`: any text
 //! - `a sends ping hi`, `pong`, `binary x`, `close 1000`, `close`
 //! - `a stalls 100`: its socket takes 100 bytes and it reads nothing, until `a reads`; `a is silent`: no pongs either
 //! - `publish topic body`; `route topic body`: without a visit to any socket, which comes with the next line
+//! - `miss 3`: so many recorded messages do not come; `epoch 8`: the sequence begins anew
+//! - `asks yes`: there is a recorder; `recorder @9` or `recorder silent`: what it says, if it was asked
 //! - `wait 25s`; `restart 10s`: goodbye with that spread; `overrun 5 @9`
 //!
 //! `''` stands for the empty topic.
@@ -14,11 +17,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use trestle_messages::Position;
 use trestle_recorder::{RecordRule, RecordRules};
 
 use super::client::masked;
 use super::show::show;
-use super::world::World;
+use super::world::{EPOCH, World};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::ws::Opcode;
@@ -118,6 +122,14 @@ impl Stage {
             "wait" => {
                 self.world.wait(seconds(first));
             }
+            "miss" => self.world.miss(first.parse().expect("a number")),
+            "epoch" => self.world.begin_epoch(first.parse().expect("a number")),
+            "asks" => self.world.hub.set_can_ask(first == "yes"),
+            "recorder" => {
+                assert!(self.world.hub.take_question(), "nobody asks");
+                self.world.hub.recorder_is((first != "silent").then(|| position(first)));
+                self.world.flush();
+            }
             "restart" => self.world.goodbye(seconds(first)),
             "overrun" => {
                 let offset = second.strip_prefix('@').and_then(|offset| offset.parse().ok());
@@ -149,14 +161,27 @@ fn seconds(word: &str) -> Duration {
     Duration::from_secs_f64(number.expect("seconds"))
 }
 
-/// `subscribe` or `unsubscribe` of `id [exactly] topics…`.
+/// `@offset` or `@epoch:offset`.
+fn position(word: &str) -> Position {
+    let word = word.strip_prefix('@').expect("a position");
+    let number = |word: &str| word.parse().expect("a number");
+    match word.split_once(':') {
+        Some((epoch, offset)) => Position { epoch: number(epoch), offset: number(offset) },
+        None => Position { epoch: EPOCH, offset: number(word) },
+    }
+}
+
+/// `subscribe` or `unsubscribe` of `id [exactly] [snapshot] [since @…] topics…`.
 fn command(verb: &str, rest: &str) -> String {
     let mut words = rest.split(' ').peekable();
     let id = words.next().expect("an id");
     let exact = words.next_if_eq(&"exactly").is_some();
+    let snapshot = words.next_if_eq(&"snapshot").map_or("", |_| r#","snapshot":true"#);
+    let since = words.next_if_eq(&"since").map(|_| position(words.next().expect("a position")));
+    let since = since.map_or(String::new(), |since| format!(r#","since":"{since}""#));
     let topics: Vec<_> = words.map(|word| if word == "''" { "" } else { word }).collect();
     let topics = serde_json::to_string(&topics).expect("texts");
-    format!(r#"{{"id":{id},"{verb}":{{"topics":{topics},"exact":{exact}}}}}"#)
+    format!(r#"{{"id":{id},"{verb}":{{"topics":{topics},"exact":{exact}{snapshot}{since}}}}}"#)
 }
 
 fn frame(rest: &str) -> Vec<u8> {

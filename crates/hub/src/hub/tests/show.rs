@@ -1,4 +1,4 @@
-//! What a client saw, in a few words a line. Positions are `@offset`.
+//! What a client saw, in a few words a line. Positions are `@offset`, and `@epoch:offset` behind the first epoch.
 
 use serde_json::Value;
 use trestle_messages::Position;
@@ -61,6 +61,7 @@ fn words(body: &Value) -> String {
                 add(if topics == [""] { "''".to_owned() } else { topics.join(",") }.as_str());
             }
             ("recovered", value) => add(if value == true { "recovered" } else { "unrecovered" }),
+            ("snapshot", _) => add("snapshot"),
             (_, value) => add(&value.to_string()),
         }
     }
@@ -70,6 +71,8 @@ fn words(body: &Value) -> String {
 /// A position's offset behind an `@`.
 fn offset(text: &str) -> String {
     let position: Position = text.parse().expect("a position");
-    assert_eq!(position.epoch, EPOCH);
-    format!("@{}", position.offset)
+    match position.epoch {
+        EPOCH => format!("@{}", position.offset),
+        epoch => format!("@{epoch}:{}", position.offset),
+    }
 }

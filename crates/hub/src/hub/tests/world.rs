@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trestle_messages::Position;
-use trestle_recorder::{Log, RecordRule, RecordRules, SegmentBuilder, Stamper};
+use trestle_messages::v1::Stamp;
+use trestle_recorder::{Gap, Log, RecordRule, RecordRules, SegmentBuilder, Stamper};
 
 use super::client::{Client, Seen};
 use crate::encode::GoodbyeReason;
@@ -97,6 +98,34 @@ impl World {
         batch.push([topic, body], stamp);
         self.log.append(&mut batch);
         stamp.offset
+    }
+
+    /// Appends a message that has its stamp.
+    pub(super) fn append_stamped(&mut self, frames: &[&[u8]], stamp: Stamp) {
+        let mut batch = SegmentBuilder::default();
+        batch.push(frames.iter().copied(), stamp);
+        self.log.append(&mut batch);
+    }
+
+    /// So many recorded messages do not come, and that is known.
+    pub(super) fn miss(&mut self, messages: u64) {
+        let from = Position { epoch: self.stamper.epoch(), offset: self.stamper.head() };
+        let topic = self.stamper.rules().iter().next().expect("something is recorded").prefix.clone();
+        (0..messages).for_each(|_| _ = self.stamper.stamp(&topic, 0));
+        let until = Position { offset: self.stamper.head(), ..from };
+        self.log.append_gap(Gap { from: Some(from), until, messages: Some(messages) });
+        self.route();
+        self.flush();
+    }
+
+    /// The sequence begins anew.
+    pub(super) fn begin_epoch(&mut self, epoch: u64) {
+        let from = Position { epoch: self.stamper.epoch(), offset: self.stamper.head() };
+        let until = Position { epoch, offset: 0 };
+        self.log.append_gap(Gap { from: Some(from), until, messages: None });
+        self.stamper = Stamper::new(epoch, self.stamper.rules().clone());
+        self.route();
+        self.flush();
     }
 
     /// Routes what the log has, without a visit.
