@@ -29,7 +29,7 @@ impl Log {
             let Some(run) = self.shelf().look(&views.live, LIVE_BYTES_MAX, LOOKED_AT_MAX) else { return };
             budget = budget.saturating_sub(run.memory_bytes + LOOK_BYTES * run.n_looked_at);
             if run.pays() {
-                let new = self.rewrite(views, &run);
+                let new = if run.is_encoded { self.shed(&run) } else { self.rewrite(views, &run) };
                 self.shelf().replace(&run, new);
             }
         }
@@ -46,6 +46,13 @@ impl Log {
     fn is_wasteful(&self, views: &Views) -> bool {
         let memory = self.shelf().kept_bytes() + self.kept_encoded_bytes.load(Ordering::Relaxed);
         memory as u64 > 2 * views.live.kept_bytes() + self.bounds.waste_bytes_max as u64
+    }
+
+    /// The same segment without its encodings.
+    fn shed(&self, run: &Run) -> Option<Shelved> {
+        let Shelved { segment, id, last } = run.segments.first()?;
+        let segment = segment.fresh(self.kept_encoded_bytes.clone());
+        Some(Shelved { segment, id: *id, last: *last })
     }
 
     /// One segment of what is needed of several; `None` if that is nothing.
@@ -79,6 +86,9 @@ impl Log {
 impl Run {
     /// Whether it is worth the copy: what has once been tidied is left alone until a quarter of it is waste again.
     fn pays(&self) -> bool {
+        if self.is_encoded {
+            return true;
+        }
         let after = self.live_bytes + crate::segment::SEGMENT_OVERHEAD_BYTES as u64;
         !self.segments.is_empty() && (self.live_bytes == 0 || 4 * after <= 3 * self.memory_bytes)
     }

@@ -172,8 +172,8 @@ impl Shelf {
     }
 
     /// Takes a look at some segments from the hand on: those next to each other that are more waste than need, with small
-    /// ones in between, until about `live_bytes_max` are needed of them. Moves the hand behind them; `None` at the end of a
-    /// round.
+    /// ones in between, until about `live_bytes_max` are needed of them; or one whose waste is its encodings. Moves the hand
+    /// behind them; `None` at the end of a round.
     pub(super) fn look(&mut self, live: &Live, live_bytes_max: u64, n_max: usize) -> Option<Run> {
         if self.hand >= self.kept.len() {
             self.hand = 0;
@@ -184,18 +184,23 @@ impl Shelf {
             run.n_looked_at += 1;
             let (needed, cost) = (live.bytes(shelved.id), shelved.segment.cost_bytes());
             let memory = (cost + shelved.segment.encoded_bytes()) as u64;
-            let is_wasteful = 2 * needed < memory;
-            let goes_on = is_wasteful || !run.segments.is_empty() && cost < SMALL_BYTES;
-            if !goes_on && run.segments.is_empty() {
+            let (is_wasteful, is_first) = (2 * needed < memory, run.segments.is_empty());
+            let is_good = 2 * needed >= cost as u64;
+            if is_first && !is_wasteful {
                 run.start += 1;
                 continue;
             }
-            if !goes_on || (!run.segments.is_empty() && run.live_bytes + needed > live_bytes_max) {
+            let is_too_much = run.live_bytes + needed > live_bytes_max;
+            if !is_first && (is_too_much || (is_good && cost >= SMALL_BYTES)) {
                 break;
             }
             run.live_bytes += needed;
             run.memory_bytes += memory;
             run.segments.push(shelved.clone());
+            run.is_encoded = is_first && is_good;
+            if run.is_encoded {
+                break;
+            }
         }
         self.hand = run.start + run.segments.len();
         Some(run)
@@ -227,4 +232,6 @@ pub(super) struct Run {
     pub(super) n_looked_at: u64,
     pub(super) live_bytes: u64,
     pub(super) memory_bytes: u64,
+    /// It is one segment, of which the messages are needed and the encodings are not.
+    pub(super) is_encoded: bool,
 }

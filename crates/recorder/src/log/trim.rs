@@ -11,9 +11,6 @@ use super::shelf::Shelved;
 use super::views::Views;
 use crate::{Message, RecordRules, Segment};
 
-/// Segments that are held at once while they are looked through.
-const SEGMENTS_MAX: usize = 4;
-
 impl Log {
     /// Each ring lets go exactly what it has too many bytes of.
     pub(super) fn trim_rings(&self, views: &mut Views) {
@@ -80,18 +77,12 @@ impl Log {
 
     /// Last values go, the least recently updated first, while `goes`.
     pub(super) fn expire_while(&self, views: &mut Views, goes: impl Fn(&Views, &Message<'_>) -> bool) {
-        loop {
-            let from = views.last.sought_seq();
-            let found: Vec<_> = self.shelf().segments_from(from).take(SEGMENTS_MAX).cloned().collect();
-            if found.is_empty() {
+        let next = |views: &Views| self.shelf().segments_from(views.last.sought_seq()).next().cloned();
+        while let Some(Shelved { segment, id, .. }) = next(views) {
+            if !expire_in(views, &segment, id, u64::MAX, &goes) {
                 return;
             }
-            for Shelved { segment, id, .. } in &found {
-                if !expire_in(views, segment, *id, u64::MAX, &goes) {
-                    return;
-                }
-                views.last.seek(segment.end_seq());
-            }
+            views.last.seek(segment.end_seq());
         }
     }
 }

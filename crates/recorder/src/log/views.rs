@@ -235,7 +235,7 @@ impl Views {
             && (self.is_in_ring(message) || self.last.is_last(message.topic(), seq))
     }
 
-    fn is_in_ring(&self, message: &Message<'_>) -> bool {
+    pub(super) fn is_in_ring(&self, message: &Message<'_>) -> bool {
         let rule = self.rules.ruling_index(message.topic());
         rule.is_some_and(|rule| self.rings[rule].keeps(message.seq()))
     }

@@ -7,7 +7,7 @@ use trestle_messages::Position;
 use trestle_messages::v1::Stamp;
 
 use super::retention::{Pair, Step, all, bounds, replays, rules, starts, steps, subscriptions};
-use crate::{Bounds, Cursor, Log, Segment, SegmentBuilder};
+use crate::{Bounds, Cursor, Log, RecordRule, RecordRules, Replay, Segment, SegmentBuilder};
 
 /// A log that is made from another, and follows it then.
 struct Cloned {
@@ -143,4 +143,53 @@ proptest! {
         }
         check_equal(&pair, &clone.log)?;
     }
+}
+
+fn append(log: &Log, offset: u64, topic: &str, body: &[u8]) {
+    let mut batch = SegmentBuilder::default();
+    batch.push([topic.as_bytes(), body], Stamp { epoch: 1, offset, ..Stamp::default() });
+    log.append(&mut batch);
+}
+
+fn read(replay: &mut Replay) -> Vec<u64> {
+    let (mut offsets, mut indices) = (Vec::new(), Vec::new());
+    while let Some(segment) = replay.read(&mut indices) {
+        let positions = indices.drain(..).map(|index| segment.message(index as usize).position());
+        offsets.extend(positions.map(|at| at.unwrap().offset));
+    }
+    offsets
+}
+
+/// Two values came and went that are in no ring any more; the one that they pushed out is in its ring still. The clone,
+/// which never hears of them, must not take it for a last value.
+#[test]
+fn what_a_bound_pushed_out_is_no_last_value_of_a_clone() {
+    let bounds = Bounds { last_values_max: 2, bytes_max: 0, ..Bounds::default() };
+    let rules =
+        || RecordRules::from_iter([RecordRule::new(""), RecordRule { bytes_max: 0, ..RecordRule::new("b") }]);
+    let (origin, clone) = (Log::with_bounds(bounds.clone()), Log::with_bounds(bounds));
+    origin.record(rules());
+    clone.record(rules());
+    for (offset, (topic, body)) in
+        (1..).zip([("a", "x"), ("b1", "x"), ("b2", "x"), ("b1", ""), ("b2", ""), ("c", "x")])
+    {
+        append(&origin, offset, topic, body.as_bytes());
+    }
+    let mut replay = origin.replay(0).unwrap();
+    assert_eq!(replay.starts().last_values_after, 1);
+    clone.begin(replay.position(), replay.starts());
+    assert_eq!(read(&mut replay), [1, 6]);
+    append(&clone, 1, "a", b"x");
+    append(&clone, 6, "c", b"x");
+    assert_eq!([&origin, &clone].map(last_values), [[6], [6]]);
+}
+
+/// Who repairs a hole wants all that came, also what its ring has let go already.
+#[test]
+fn a_hole_is_filled_from_the_newest_messages() {
+    let log = Log::new(1 << 20);
+    log.record(RecordRules::from_iter([RecordRule { bytes_max: 0, ..RecordRule::new("") }]));
+    (1..=9).for_each(|offset| append(&log, offset, "t", b"x"));
+    assert_eq!(read(&mut log.replay(5).unwrap()), [6, 7, 8, 9]);
+    assert_eq!(read(&mut log.replay(9).unwrap()), []);
 }

@@ -22,11 +22,17 @@ fn log(prefixes: &[&str]) -> Log {
     log
 }
 
-/// The body says the offset, so that a reader sees whether it reads the right message.
 fn append(log: &Log, offset: u64, topic: &str) {
+    append_all(log, [offset], topic);
+}
+
+/// The body says the offset, so that a reader sees whether it reads the right message.
+fn append_all(log: &Log, offsets: impl IntoIterator<Item = u64>, topic: &str) {
     let mut batch = SegmentBuilder::default();
-    let body = [offset.to_be_bytes(); 12].concat();
-    batch.push([topic.as_bytes(), &body], Stamp { epoch: 1, offset, ..Stamp::default() });
+    for offset in offsets {
+        let body = [offset.to_be_bytes(); 12].concat();
+        batch.push([topic.as_bytes(), &body], Stamp { epoch: 1, offset, ..Stamp::default() });
+    }
     log.append(&mut batch);
 }
 
@@ -58,6 +64,30 @@ fn a_flood_evicts_no_other_rules_history_and_memory_stays_bounded() {
     let messages: Vec<_> = all(&log);
     let quiet = messages.iter().flat_map(|segment| segment.messages()).filter(|m| m.topic() == b"quiet/1");
     assert_eq!(quiet.count(), 20);
+}
+
+#[test]
+fn encodings_of_old_messages_cost_no_new_ones() {
+    let bounds = Bounds { bytes_max: BYTES_MAX, ..Bounds::default() };
+    let log = Log::with_bounds(bounds);
+    log.record(RecordRules::everything());
+    (0..100).for_each(|batch| append_all(&log, batch * 10 + 1..batch * 10 + 11, "a"));
+    let newest = log.newest_seq();
+    assert!(newest > 500);
+    let segments = all(&log);
+    for message in segments.iter().flat_map(|s| s.messages()).filter(|m| m.seq() < newest) {
+        message.encoded(Slot::new(0), || vec![0; 2_000].into());
+    }
+    drop(segments);
+    let bytes = log.bytes();
+    assert!(bytes > 1_000_000);
+    append(&log, 1_001, "a");
+    assert!(log.newest_seq() <= newest + 10);
+    // The rest of what they cost goes step by step, because it is more than the messages.
+    (0..100).for_each(|_| log.expire(0));
+    let kept = 2 * 1_001 * 200 + (1 << 20);
+    assert!(log.bytes() < BYTES_MAX + kept, "{}", log.bytes());
+    assert!(log.seq_after(at(0)).unwrap() >= log.complete_from_all());
 }
 
 #[test]

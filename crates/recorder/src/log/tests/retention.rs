@@ -242,6 +242,25 @@ impl Pair {
         Ok(())
     }
 
+    /// What is known to be needed of each segment is what is needed of its messages.
+    fn check_needed(&self) -> Result<(), TestCaseError> {
+        let views = self.log.views();
+        let (mut kept_bytes, newest) = (0, self.log.newest_seq());
+        for shelved in self.log.shelf().all() {
+            let mut expected = 0;
+            for message in shelved.segment.messages() {
+                let is_current = message.position().is_some_and(|at| Some(at.epoch) == views.epoch());
+                let is_last = is_current && views.last.is_last(message.topic(), message.seq());
+                let in_ring = is_current && views.is_in_ring(&message);
+                expected += message.ring_bytes() * (u64::from(is_last) + u64::from(in_ring));
+            }
+            prop_assert_eq!(views.live.bytes(shelved.id), expected);
+            kept_bytes += if shelved.segment.first_seq() < newest { expected } else { 0 };
+        }
+        prop_assert_eq!(views.live.kept_bytes(), kept_bytes);
+        Ok(())
+    }
+
     /// Whoever reads already finds everything from there on, of earlier epochs, too, and the gaps.
     fn check_readable(&self, topic: &str, exact: bool) -> Result<(), TestCaseError> {
         let readable = self.log.readable_from(topic.as_bytes(), exact);
@@ -322,6 +341,7 @@ proptest! {
         for steps in steps.chunks(8) {
             steps.iter().for_each(|step| pair.run(step));
             pair.check_messages()?;
+            pair.check_needed()?;
         }
         pair.check_answers()?;
         for (segment, frames) in &pair.held {
