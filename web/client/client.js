@@ -108,7 +108,8 @@ export class Client extends EventTarget {
     // While one subscription is sent what it missed, the others may see of it what they have already.
     const replays = event.position !== undefined && [...this.#subscriptions].some((other) => !other.caughtUp);
     for (const subscription of this.#subscriptions) {
-      if (!subscription.matches(topic)) continue;
+      // One that waits for its reply is sent later, in its order, what comes now for another.
+      if (!subscription.accepted || !subscription.matches(topic)) continue;
       const has = replays && !event.snapshot && subscription.has(String(event.position));
       if (!has) subscription.deliver(event, frame);
     }
@@ -189,7 +190,7 @@ export class Client extends EventTarget {
     const { exact, snapshot, policy, max_hz } = subscription.options;
     const { since } = subscription;
     const options = { exact: exact || undefined, snapshot: snapshot || undefined, since, policy, max_hz };
-    subscription.caughtUp = false;
+    subscription.accepted = subscription.caughtUp = false;
     subscription.requestId = this.#request({ subscribe: { ...named(subscription.topics), ...options } }, {
       done: (reply) => {
         const loss = subscription.accept(reply.subscribed ?? {});
@@ -274,7 +275,7 @@ export class Client extends EventTarget {
   #forget() {
     const pending = [...this.#pending.values()];
     this.#pending.clear();
-    for (const subscription of this.#subscriptions) subscription.caughtUp = false;
+    for (const subscription of this.#subscriptions) subscription.accepted = subscription.caughtUp = false;
     for (const request of pending) request.fail(new TrestleError("disconnected", "no reply came", true));
   }
 

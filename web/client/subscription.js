@@ -40,6 +40,8 @@ export class Subscription {
   /** The last position that counts for this subscription: everything up to it was delivered or declared lost.
    * @type {string | null} */
   position = null;
+  /** Whether it stands on the present connection. */
+  accepted = false;
   /** Whether it has caught up with the live feed on the present connection. */
   caughtUp = false;
   /** Events that the iterator's reader was too slow for. */
@@ -103,6 +105,7 @@ export class Subscription {
    * @returns {Unrecovered | null} */
   accept(subscribed) {
     this.refusals = 0;
+    this.accepted = true;
     const from = this.position;
     this.position = subscribed.position ?? this.position;
     this.#accepted.resolve(subscribed);

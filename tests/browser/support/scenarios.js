@@ -71,6 +71,7 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     await rig.subscribe("one", ["jobs/1"], { exact: true });
     await rig.subscribe("all", [""]);
     const peer = await edge.welcome();
+    for (let asked = 0; asked < 3; asked += 1) await peer.subscribed();
     for (const topic of ["jobs/1", "jobs/12", "job", "system/a", "jöbs/1", ""]) peer.event({ topic, text: "x" });
     await seen("event", 6, "all");
     assert.deepEqual(await topics("all"), ["jobs/1", "jobs/12", "job", "system/a", "jöbs/1", ""]);
@@ -78,12 +79,27 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     assert.deepEqual(await topics("one"), ["jobs/1"]);
   });
 
+  scenario("gives a subscription nothing before the edge has said where it starts", async ({ edge, rig, seen, topics }) => {
+    // After a reconnect the first may be sent live what the second is sent later, in its order.
+    await rig.subscribe("one", ["jobs/1"]);
+    await rig.subscribe("all", [""]);
+    const peer = await edge.welcome();
+    await peer.subscribed();
+    peer.event({ topic: "jobs/1", text: "x" });
+    await seen("event", 1, "one");
+    await peer.subscribed();
+    peer.event({ topic: "jobs/2", text: "x" });
+    await seen("event", 1, "all");
+    assert.deepEqual(await topics("all"), ["jobs/2"]);
+  });
+
   scenario("matches bytes: topics that are not UTF-8, and prefixes within a character", async ({ edge, rig, seen, topics }) => {
     await rig.subscribe("ff", [[0xff]]);
     await rig.subscribe("half", [[0xc3]]);
     await rig.subscribe("all", [""]);
     const peer = await edge.welcome();
-    assert.deepEqual((await peer.command()).subscribe, { topics: [], topics_base64: ["/w=="] });
+    assert.deepEqual((await peer.subscribed()).subscribe, { topics: [], topics_base64: ["/w=="] });
+    for (let asked = 1; asked < 3; asked += 1) await peer.subscribed();
     for (const event of [{ topic_base64: "/wA=" }, { topic: "été" }, { topic: "ete" }, { topic_base64: "/g==" }]) peer.event({ ...event, text: "x" });
     await seen("event", 4, "all");
     assert.deepEqual(await topics("ff"), ["/wA="]);
@@ -99,6 +115,7 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     await rig.subscribe("binary", [[0, 1]]);
     await rig.subscribe("all", [""]);
     const peer = await edge.welcome();
+    for (let asked = 0; asked < 5; asked += 1) await peer.subscribed();
     peer.event({ text: "10001 61 40" });
     peer.event({ text: "10002 61 40" });
     peer.send('{"event":{"position":"}\\"{","data":{ "a" : [1,{"b":"}"}] },"time_ms":1}}');
@@ -445,6 +462,7 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
   scenario("survives what it does not understand, and says what is wrong", async ({ edge, rig, seen, topics, logged }) => {
     await rig.subscribe("all", [""]);
     const peer = await edge.welcome();
+    await peer.subscribed();
     peer.send({ tomorrow: { of: "a newer edge" } });
     peer.send({ reply: { id: 999, published: {} } });
     peer.send("{ not json");
