@@ -1,5 +1,6 @@
 //! The forwarder's end of the link: numbers what is recorded and says how far it has come.
 
+use trestle_messages::Position;
 use trestle_messages::v1::{Beat, Stamp};
 
 use crate::RecordRules;
@@ -18,8 +19,17 @@ impl Stamper {
     /// # Panics
     /// If `epoch` is 0, which on the wire means none.
     pub fn new(epoch: u64, rules: RecordRules) -> Self {
+        Self::behind(Position { epoch, offset: 0 }, rules)
+    }
+
+    /// Goes on behind `position`, the last that was given out.
+    ///
+    /// # Panics
+    /// If its epoch is 0.
+    pub fn behind(position: Position, rules: RecordRules) -> Self {
+        let Position { epoch, offset: head } = position;
         assert_ne!(epoch, 0, "an epoch of 0 means none");
-        Self { epoch, head: 0, rules }
+        Self { epoch, head, rules }
     }
 
     /// The stamp of a message on `topic` that came in at `now` (Unix nanoseconds). An unrecorded topic gets offset 0

@@ -71,6 +71,18 @@ impl SegmentBuilder {
         self.bytes.len()
     }
 
+    /// The messages gathered: their frames and stamps.
+    pub fn messages(&self) -> impl Iterator<Item = (impl Iterator<Item = &[u8]> + Clone, &Stamp)> {
+        self.records.iter().enumerate().map(move |(index, record)| {
+            let next = self.records.get(index + 1).map_or(self.ends.len(), |next| next.first_frame as usize);
+            let end = |frame: usize| self.ends[frame] as usize;
+            let start = move |frame: usize| frame.checked_sub(1).map_or(0, end);
+            let frames =
+                (record.first_frame as usize..next).map(move |frame| &self.bytes[start(frame)..end(frame)]);
+            (frames, &record.stamp)
+        })
+    }
+
     /// The stamps of the messages gathered.
     pub(crate) fn stamps(&self) -> impl Iterator<Item = &Stamp> {
         self.records.iter().map(|record| &record.stamp)
