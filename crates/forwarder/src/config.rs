@@ -55,6 +55,10 @@ pub struct Config {
     /// Number and keep nothing: plain best-effort ØMQ, fetched on demand.
     #[arg(long)]
     pub no_record: bool,
+    /// A folder that keeps what is recorded over restarts and crashes of the forwarder. A power cut or a crash of the machine
+    /// may lose all of it: a new epoch begins then, and clients are told. Without it every restart begins one.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// The file of the token that gRPC callers must present as `authorization: Bearer TOKEN`, read at start; without it
     /// whoever reaches --grpc is served.
     #[arg(long, value_name = "FILE")]

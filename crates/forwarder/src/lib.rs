@@ -26,24 +26,24 @@ mod recording;
 mod replay;
 mod sockets;
 mod state;
+mod store;
 mod wait;
 mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use trestle_process::exit::Exit;
 use trestle_process::private_http::{self, Private};
 use trestle_process::wake::{self, Waker};
 use trestle_process::zmq::check_build;
-use trestle_recorder::{Intake, Stamper};
+use trestle_recorder::Intake;
 
 pub use crate::config::Config;
 use crate::metrics::Metrics;
@@ -86,23 +86,21 @@ struct ProxyThread {
 /// time, which then serves gRPC and metrics; messages are moved by a thread of their own.
 ///
 /// # Errors
-/// An [`Exit`] with code 64 (a flag is wrong) or 71 (an address cannot be bound), naming the flag.
+/// An [`Exit`](trestle_process::exit::Exit) with code 64 (a flag is wrong) or 71 (an address cannot be bound, the data folder cannot be used), naming the flag.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     check_build()?;
     let rules = config.rules()?;
     let token = config.token()?;
+    let mut registry = Registry::default();
+    let (recording, stamper) = Recording::open(rules.clone(), config.data.as_deref(), &mut registry)?;
     let (sockets, watch, bound) = Sockets::open(&config)?;
     let grpc_listener = private_http::bind("--grpc", config.grpc).await?;
     let metrics_listener = private_http::bind("--metrics", config.metrics).await?;
     let (grpc, metrics) = (grpc_listener.local_addr()?, metrics_listener.local_addr()?);
 
-    let epoch = new_epoch()?;
-    let log = Arc::new(recording::new_log(rules.clone(), epoch));
-    let state = Arc::new(State::new(epoch, (&rules).into(), Arc::clone(&log)));
-    let mut registry = Registry::default();
-    let counters = Metrics::new(&mut registry, epoch, &watch.names().collect::<Vec<_>>());
-    let (stamper, intake) = (Stamper::new(epoch, rules), Intake::new(config.split.clone()));
-    let recording = Recording::new(log, Instant::now());
+    let state = Arc::new(State::new((&rules).into(), Arc::clone(recording.log())));
+    let counters = Metrics::new(&mut registry, stamper.epoch(), &watch.names().collect::<Vec<_>>());
+    let intake = Intake::new(config.split.clone());
     let proxy = Proxy::new(&sockets, stamper, intake, recording, counters, watch, Arc::clone(&state))?;
     let proxy = ProxyThread::spawn(proxy, sockets, Arc::clone(&state))?;
 
@@ -189,17 +187,5 @@ impl ProxyThread {
 impl Drop for ProxyThread {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// A number that no forwarder used before: 64 random bits, so that neither a clock that was set back nor a lost data
-/// folder can repeat one.
-fn new_epoch() -> Result<u64, Exit> {
-    loop {
-        match getrandom::u64() {
-            Ok(0) => {}
-            Ok(epoch) => return Ok(epoch),
-            Err(error) => return Err(Exit::os(format!("the system has no randomness: {error}"))),
-        }
     }
 }

@@ -85,6 +85,7 @@ pub(crate) struct Metrics {
     dropped_reserved: Counter,
     dropped_malformed: Counter,
     beats: Counter,
+    epoch: Gauge64,
     head: Gauge64,
     subscriptions: [Gauge64; 3],
     connections: Vec<Connections>,
@@ -105,7 +106,8 @@ impl Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         };
-        gauge(registry, "epoch", "The epoch of every position given out since start").set(epoch);
+        let epoch_gauge = gauge(registry, "epoch", "The epoch of every position given out now");
+        epoch_gauge.set(epoch);
         let head = gauge(registry, "head", "The newest offset given out in the epoch");
         let beats = Counter::default();
         registry.register("beats", "Beats sent on the link", beats.clone());
@@ -149,6 +151,7 @@ impl Metrics {
             dropped_reserved: cause("reserved_topic"),
             dropped_malformed: cause("not_a_subscription"),
             beats,
+            epoch: epoch_gauge,
             head,
             subscriptions: ["backend", "link", "frontend"]
                 .map(|port| subscriptions.get_or_create_owned(&port_label(port))),
@@ -181,6 +184,11 @@ impl Metrics {
         self.head.set(head);
     }
 
+    /// Another epoch has begun.
+    pub(crate) fn epoch(&self, epoch: u64) {
+        self.epoch.set(epoch);
+    }
+
     /// Shows how many prefixes are wanted.
     pub(crate) fn subscriptions(&self, wants: &Wants) {
         let lens = [wants.len(Side::Backend), wants.len(Side::Link), wants.len_up()];
@@ -201,6 +209,41 @@ impl Metrics {
     /// A source was cut.
     pub(crate) fn source_cut(&self) {
         self.sources_cut.inc();
+    }
+}
+
+/// What a data folder shows; only registered where there is one.
+#[derive(Clone, Default)]
+pub(crate) struct DataMetrics {
+    bytes: Gauge64,
+    write_failures: Counter,
+}
+
+impl DataMetrics {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("trestle_forwarder_data");
+        let metrics = Self::default();
+        registry.register(
+            "bytes",
+            "Bytes on the disk of what is kept in the data folder",
+            metrics.bytes.clone(),
+        );
+        registry.register(
+            "write_failures",
+            "Times that the data folder failed and was given up: a new epoch has begun, in memory",
+            metrics.write_failures.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn bytes(&self, bytes: u64) {
+        self.bytes.set(bytes);
+    }
+
+    /// The folder is given up.
+    pub(crate) fn failed(&self) {
+        self.write_failures.inc();
+        self.bytes.set(0);
     }
 }
 

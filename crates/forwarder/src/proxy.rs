@@ -22,6 +22,7 @@ use crate::metrics::{Counts, Metrics};
 use crate::recording::{Recording, unix_ns};
 use crate::sockets::{Input, Sockets};
 use crate::state::State;
+use crate::store::Failed;
 use crate::wait::Wait;
 use crate::watch::Watch;
 
@@ -116,10 +117,15 @@ impl Proxy {
         while !self.forward(sockets, |_| true)? && Instant::now() < deadline {}
         self.beat.ask();
         self.end_turn(sockets, Instant::now(), true)?;
-        sockets.linger()
+        sockets.linger()?;
+        self.recording.close();
+        Ok(())
     }
 
     fn end_turn(&mut self, sockets: &Sockets, now: Instant, quiet: bool) -> Result<(), Error> {
+        if let Err(failed) = self.recording.check() {
+            self.give_up(&failed);
+        }
         let head = self.stamper.head();
         if self.beat.is_due(now, head, quiet) {
             self.send_beat(sockets)?;
@@ -128,7 +134,7 @@ impl Proxy {
         self.recording.expire(now);
         self.watch.look(sockets, &self.metrics, now);
         self.metrics.publish(&mut self.counts, head);
-        self.state.turned(now, head);
+        self.state.turned(now);
         Ok(())
     }
 
@@ -182,12 +188,12 @@ impl Proxy {
         for (n, input) in sockets.inputs.iter().enumerate().filter(|(n, _)| readable(*n)) {
             let now_unix_ns = *now_unix_ns.get_or_insert_with(unix_ns);
             let mut moved = 0;
-            // What the burst brings is appended at once, behind it: a replay waits for that.
+            // What the burst brings is written and appended at once, behind it: a replay waits for that.
             while moved < BURST_MAX && input.port.receive(&mut self.frame)? {
                 self.pass_on(sockets, n, now_unix_ns)?;
                 moved += 1;
             }
-            self.recording.flush();
+            self.flush(sockets)?;
             quiet &= moved < BURST_MAX;
         }
         Ok(quiet)
@@ -211,8 +217,9 @@ impl Proxy {
         let mut stamp = self.stamper.stamp(topic, now_unix_ns);
         let to_backend = self.wants.len(Side::Backend) > 0;
         // Where no edge follows, no copy is made for the link; offsets are given out all the same.
-        let to_link = self.wants.len(Side::Link) > 0;
         let records = stamp.offset != 0;
+        // What must be written first goes there with the batch.
+        let to_link = self.wants.len(Side::Link) > 0 && !(records && self.recording.is_written());
         if entered != Entered::AsSent {
             stamp.original_frames = true;
             if let Entered::Split { body_start, .. } = entered {
@@ -234,9 +241,7 @@ impl Proxy {
             }
         }
         let bytes = self.move_frames(sockets, &input.port, records, to_link, to_backend)?;
-        if records {
-            self.recording.end();
-        }
+        let is_full = records && self.recording.end();
         self.counts.inputs[n].add(bytes);
         if to_backend {
             self.counts.backend.add(bytes);
@@ -244,6 +249,43 @@ impl Proxy {
         if to_link {
             let stamp_bytes = self.send_stamp(&sockets.link, &stamp)?;
             self.counts.link.add(bytes + stamp_bytes);
+        }
+        if is_full { self.flush(sockets) } else { Ok(()) }
+    }
+
+    /// What was recorded is kept; where there is a data folder it is written before it goes to the link.
+    fn flush(&mut self, sockets: &Sockets) -> Result<(), Error> {
+        if self.recording.is_written() && !self.recording.gathered().is_empty() {
+            if let Err(failed) = self.recording.write() {
+                self.give_up(&failed);
+            }
+            if self.wants.len(Side::Link) > 0 {
+                self.send_gathered(&sockets.link)?;
+            }
+        }
+        self.recording.flush();
+        Ok(())
+    }
+
+    /// The data folder has failed: a new epoch begins.
+    fn give_up(&mut self, failed: &Failed) {
+        self.recording.give_up(failed, &mut self.stamper);
+        self.metrics.epoch(self.stamper.epoch());
+        self.beat.ask();
+    }
+
+    fn send_gathered(&mut self, link: &Port) -> Result<(), Error> {
+        for (frames, stamp) in self.recording.gathered().messages() {
+            let mut bytes = 0;
+            for frame in frames {
+                bytes += frame.len() as u64;
+                self.made.set(frame);
+                link.send(&mut self.made, true)?;
+            }
+            let (encoded, len) = stamp::encode(stamp);
+            self.made.set(&encoded[..len]);
+            link.send(&mut self.made, false)?;
+            self.counts.link.add(bytes + len as u64);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use trestle_messages::Position;
 use trestle_messages::v1::{RecordRule, RecorderStatus};
 use trestle_process::private_http::Readiness;
 use trestle_recorder::Log;
@@ -16,33 +17,27 @@ const TURN_GAP_MAX: Duration = Duration::from_secs(5);
 /// Shared by the proxy thread, which writes, and gRPC and HTTP, which read.
 #[derive(Debug)]
 pub(crate) struct State {
-    epoch: u64,
     recorded: Vec<RecordRule>,
     log: Arc<Log>,
     started: Instant,
-    /// The newest offset that was handed to the link.
-    head: AtomicU64,
     /// When the proxy thread last turned, milliseconds since `started`; `u64::MAX` once it has ended.
     turned_ms: AtomicU64,
     stop: AtomicBool,
 }
 
 impl State {
-    pub(crate) fn new(epoch: u64, recorded: Vec<RecordRule>, log: Arc<Log>) -> Self {
+    pub(crate) fn new(recorded: Vec<RecordRule>, log: Arc<Log>) -> Self {
         Self {
-            epoch,
             recorded,
             log,
             started: Instant::now(),
-            head: AtomicU64::new(0),
             turned_ms: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         }
     }
 
     /// The proxy thread has finished a turn.
-    pub(crate) fn turned(&self, now: Instant, head: u64) {
-        self.head.store(head, Ordering::Release);
+    pub(crate) fn turned(&self, now: Instant) {
         self.turned_ms.store(self.ms(now), Ordering::Release);
     }
 
@@ -62,9 +57,10 @@ impl State {
 
     /// What `Recorder.Status` answers.
     pub(crate) fn status(&self) -> RecorderStatus {
-        let head = self.head.load(Ordering::Acquire);
+        let position = self.log.cursor().position();
+        let Position { epoch, offset: head } = position.expect("a recording begins with a position");
         RecorderStatus {
-            epoch: self.epoch,
+            epoch,
             head,
             tail: recording::tail(&self.log),
             recorded: self.recorded.clone(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::fixture::DEADLINE;
 
-const FREE_PORTS: [&str; 5] = [
+pub(crate) const FREE_PORTS: [&str; 5] = [
     "--frontend=127.0.0.1:0",
     "--backend=127.0.0.1:0",
     "--link=127.0.0.1:0",
@@ -15,14 +15,14 @@ const FREE_PORTS: [&str; 5] = [
     "--metrics=127.0.0.1:0",
 ];
 
-fn forwarder() -> Command {
+pub(crate) fn forwarder() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trestle-forwarder"));
     command.env_clear();
     command
 }
 
 /// Runs to the end, which is an error, and gives the exit code and what was said.
-fn fails(command: &mut Command) -> (i32, String) {
+pub(crate) fn fails(command: &mut Command) -> (i32, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code().unwrap(), String::from_utf8(stderr).unwrap())
 }
@@ -66,7 +66,7 @@ fn a_busy_address_exits_with_71_and_names_flag_and_address() {
 }
 
 /// A started program, killed at the end.
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {

@@ -106,7 +106,7 @@ impl TestForwarder {
     }
 }
 
-fn socket(context: &zmq::Context, kind: zmq::SocketType) -> zmq::Socket {
+pub(crate) fn socket(context: &zmq::Context, kind: zmq::SocketType) -> zmq::Socket {
     let socket = context.socket(kind).unwrap();
     for set in [zmq::Socket::set_sndhwm, zmq::Socket::set_rcvhwm, zmq::Socket::set_linger] {
         set(&socket, 0).unwrap();

@@ -1,5 +1,6 @@
 //! What is kept, as an edge asks for it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -12,15 +13,17 @@ use trestle_messages::v1::{ReplayBatch, ReplayRequest, Stamp};
 use crate::fixture::{Frames, TestForwarder, frames};
 
 fn replay(forwarder: &TestForwarder, request: ReplayRequest) -> Result<Vec<ReplayBatch>, Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", forwarder.running.grpc)).unwrap();
-    forwarder.block_on(async {
-        let channel = endpoint.timeout(Duration::from_secs(10)).connect().await.unwrap();
-        let mut client = RecorderClient::new(channel).max_decoding_message_size(1 << 30);
-        client.replay(request).await?.into_inner().try_collect().await
-    })
+    forwarder.block_on(replay_of(forwarder.running.grpc, request))
 }
 
-fn messages(batches: &[ReplayBatch]) -> Vec<(Frames, Stamp)> {
+pub(crate) async fn replay_of(grpc: SocketAddr, request: ReplayRequest) -> Result<Vec<ReplayBatch>, Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
+    let channel = endpoint.timeout(Duration::from_secs(10)).connect().await.unwrap();
+    let mut client = RecorderClient::new(channel).max_decoding_message_size(1 << 30);
+    client.replay(request).await?.into_inner().try_collect().await
+}
+
+pub(crate) fn messages(batches: &[ReplayBatch]) -> Vec<(Frames, Stamp)> {
     let all = batches.iter().flat_map(|batch| &batch.messages);
     all.map(|message| (message.frames.iter().map(|frame| frame.to_vec()).collect(), message.stamp.unwrap()))
         .collect()
