@@ -131,7 +131,7 @@ test("a publisher's typed lines reach the browser with what the envelope says", 
   }
 });
 
-test("all edges are replaced under load, and every client comes back in its turn", { timeout: 3 * MINUTE_MS }, async () => {
+test("all edges are replaced under load: nothing is lost, nothing comes twice, and none is refused", { timeout: 3 * MINUTE_MS }, async () => {
   const others = async () => {
     const containers = await Promise.all(["nginx", "forwarder"].map((service) => cluster.containers(service)));
     return containers.flat().map(({ Id, State }) => [Id, State.StartedAt, State.Pid]);
@@ -153,12 +153,12 @@ test("all edges are replaced under load, and every client comes back in its turn
     assert.deepEqual(await others(), oldOthers);
     const { members, reconnectsInASecond } = flock;
     const outageMs = Math.max(...members.map((member) => member.outageMs));
-    const lost = members.filter(({ losses }) => losses.length > 0).length;
-    console.log(`# at most ${reconnectsInASecond} came back in a second, and within ${outageMs} ms; ${lost} were told of a loss`);
+    console.log(`# at most ${reconnectsInASecond} came back in a second, and within ${outageMs} ms`);
     // Not one attempt failed, and each was told before.
     assert.deepEqual(new Set(members.flatMap(({ ends }) => ends)), new Set([1012]));
     assert.ok(members.every(({ ends }) => ends.length >= 1), "each was on an old edge");
-    assert.deepEqual(members.flatMap(({ untold }) => untold), []);
+    assert.deepEqual(members.flatMap(({ losses }) => losses), []);
+    assert.deepEqual(members.flatMap(({ astray }) => astray), []);
     assert.ok(outageMs < 5_000, `${outageMs} ms`);
     // An edge closes a hundred in a second.
     assert.ok(reconnectsInASecond <= 150, `${reconnectsInASecond} in a second`);

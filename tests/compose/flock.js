@@ -14,7 +14,7 @@ class Trusting extends WebSocket {
 /** A client that notes the numbers it receives, in their order, and how its connections came and went. */
 class Member {
   numbers = [];
-  /** What was told as missing, and how many numbers there were before. */
+  /** What was told as missing. */
   losses = [];
   /** Times of all attempts to connect. */
   attempts = [];
@@ -38,18 +38,14 @@ class Member {
     });
     this.subscription = this.#client.subscribe(topic, {
       onEvent: (event) => this.numbers.push(Number(event.text)),
-      onLost: (loss) => this.losses.push({ ...loss, after: this.numbers.length }),
+      onLost: (loss) => this.losses.push(loss),
     });
   }
 
-  /** Numbers that are missing or came out of order, and of which nothing was told. */
-  get untold() {
-    const told = new Set(this.losses.map(({ after }) => after));
-    return this.numbers.flatMap((number, at) => {
-      const before = this.numbers[at - 1];
-      const isNext = at === 0 || number === before + 1 || (number > before && told.has(at));
-      return isNext ? [] : [`${before} → ${number}`];
-    });
+  /** Where a number does not follow the one before it: something is missing, came twice or out of order. */
+  get astray() {
+    const pairs = this.numbers.slice(1).map((number, at) => [this.numbers[at], number]);
+    return pairs.filter(([before, number]) => number !== before + 1);
   }
 
   close() {
