@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use trestle_hub::ws::Opcode;
 use trestle_messages::v1::control_client::ControlClient;
 use trestle_messages::v1::{DrainRequest, DrainResponse};
 
 use crate::client::{Client, JSON, RAW, Said};
-use crate::fixture::{DEADLINE, Feed, until};
+use crate::fixture::{DEADLINE, Feed, Forwarder, TestEdge, until};
 use crate::http::{Request, connect};
 use crate::program::{NOBODY, Program};
 
@@ -170,4 +170,71 @@ fn an_operator_may_drain_it() {
         "few clients do not take the whole period: {:?}",
         start.elapsed()
     );
+}
+
+/// Reads numbers and checks that none is missing or comes twice; to the close, or to `until`.
+fn follow(client: &mut Client, last: &mut u64, position: &mut String, until: u64) {
+    while *last < until {
+        match client.message() {
+            Said::Text(text) => {
+                let message: Value = serde_json::from_str(&text).unwrap();
+                if let Some(event) = message.get("event") {
+                    let number: u64 = event["text"].as_str().unwrap().parse().unwrap();
+                    assert_eq!(number, *last + 1, "a message is missing, or came twice");
+                    *last = number;
+                    event["position"].as_str().unwrap().clone_into(position);
+                }
+                if let Some(reply) = message.get("reply") {
+                    assert_ne!(reply["subscribed"]["recovered"], false, "{reply}");
+                }
+            }
+            Said::Close(code, _) => {
+                assert_eq!(code, Some(1012));
+                client.send(Opcode::Close, RESTART);
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn whoever_resumes_on_another_edge_misses_nothing() {
+    const CLIENTS: u64 = 60;
+    let forwarder = Forwarder::start("");
+    let (here, there) = (TestEdge::behind(&forwarder, ""), TestEdge::behind(&forwarder, ""));
+    let feed = Feed::connected(&forwarder);
+    feed.wait_for("+");
+    let clients: Vec<_> = (0..CLIENTS).map(|_| Client::json(&here, "/ws?topic=n")).collect();
+    feed.send(&["n", "1"]);
+    here.until_metric("deliveries_total", |n| n == CLIENTS);
+    let (sent, all_left, other) = (AtomicU64::new(1), AtomicBool::new(false), there.address());
+    thread::scope(|scope| {
+        let (sent, all_left) = (&sent, &all_left);
+        let publishing = scope.spawn(move || {
+            while !all_left.load(Ordering::Relaxed) {
+                let number = sent.fetch_add(1, Ordering::Relaxed) + 1;
+                feed.send(&["n".to_owned(), number.to_string()]);
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let moving = clients.into_iter().map(|mut client| {
+            scope.spawn(move || {
+                let (mut last, mut position) = (0, String::new());
+                follow(&mut client, &mut last, &mut position, u64::MAX);
+                let request = Request::websocket("/ws", JSON);
+                let mut client = Client::upgrade(connect(other), &request.bytes()).welcomed();
+                client.say(&json!({"id": 1, "subscribe": {"topics": ["n"], "since": position}}));
+                let until = sent.load(Ordering::Relaxed) + 50;
+                follow(&mut client, &mut last, &mut position, until);
+            })
+        });
+        let moving: Vec<_> = moving.collect();
+        here.shutdown();
+        for client in moving {
+            client.join().unwrap();
+        }
+        all_left.store(true, Ordering::Relaxed);
+        publishing.join().unwrap();
+    });
 }
