@@ -135,7 +135,7 @@ fn source() -> Run {
 
 fn link() -> Run {
     let publisher = Publisher::bind()?;
-    let upstream = Upstream::Link(publisher.endpoint.parse()?);
+    let upstream = Upstream::Link { link: publisher.endpoint.parse()?, recorder: None };
     ingest(&publisher, upstream, Some(Stamper::new(1, RecordRules::everything())))
 }
 

@@ -10,6 +10,7 @@ use clap::Parser;
 use trestle_hub::Limits;
 use trestle_process::config::Common;
 use trestle_process::exit::Exit;
+use trestle_process::grpc::LinkToken;
 use trestle_process::source::{Endpoint, Source};
 use trestle_process::zmq::Bounds;
 use trestle_recorder::{RecordRule, RecordRules, SplitRule};
@@ -38,8 +39,9 @@ pub struct Config {
     /// The forwarder's link, for example tcp://forwarder:5557. Its name is resolved anew at each reconnect.
     #[arg(long, value_name = "ENDPOINT")]
     pub link: Option<Endpoint>,
-    /// The forwarder's gRPC service, for example http://forwarder:9091. Reserved for replays from the forwarder: it is
-    /// checked and not yet called.
+    /// The forwarder's gRPC service, for example http://forwarder:9091: it is asked for what was recorded before this edge
+    /// came, and for what was lost on the link. Without it an edge has what came since its start, and a loss stays one.
+    /// Only with --link.
     #[arg(long, value_name = "URL", value_parser = http_url)]
     pub recorder: Option<Uri>,
     /// Without a forwarder: a publisher to connect to, for example tcp://zmq-pub:5556. An ALIAS gives a feed that has no
@@ -62,7 +64,8 @@ pub struct Config {
     /// topics only. Only with --source. Repeatable.
     #[arg(long, value_name = "PREFIX")]
     pub sequence: Vec<String>,
-    /// The file of the token that gRPC callers present; without it anybody who reaches the port is served.
+    /// The file of the token that gRPC callers present, and that is presented to --recorder; without it anybody who reaches
+    /// the port is served.
     #[arg(long, value_name = "FILE")]
     pub link_token_file: Option<PathBuf>,
 
@@ -130,7 +133,12 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upstream {
     /// A forwarder: it stamps, and says what is recorded.
-    Link(Endpoint),
+    Link {
+        /// Where it sends.
+        link: Endpoint,
+        /// Where it is asked for what is missing.
+        recorder: Option<Uri>,
+    },
     /// Publishers, directly: the edge stamps.
     Sources {
         /// At least one.
@@ -166,8 +174,11 @@ impl Config {
                 Some(flag) => Err(Exit::usage(format!(
                     "{flag} cannot be used with --link: give it to the forwarder, or use --source"
                 ))),
-                None => Ok(Upstream::Link(link.clone())),
+                None => Ok(Upstream::Link { link: link.clone(), recorder: self.recorder.clone() }),
             },
+            (None, _) if self.recorder.is_some() => {
+                Err(Exit::usage("--recorder cannot be used with --source: it belongs to --link"))
+            }
             (None, sources) => Ok(Upstream::Sources {
                 sources: sources.to_vec(),
                 splits: self.split.clone(),
@@ -206,6 +217,15 @@ impl Config {
             (None, None) => Ok(None),
             (Some(a_second), burst) => Ok(Some(Rate { a_second, burst: burst.unwrap_or(a_second) })),
         }
+    }
+
+    /// What private gRPC services ask of their callers.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 that names the file.
+    pub(crate) fn link_token(&self) -> Result<Option<LinkToken>, Exit> {
+        let read = |path| LinkToken::read("--link-token-file", path);
+        self.link_token_file.as_deref().map(read).transpose()
     }
 
     /// The bounds of each session.
@@ -259,7 +279,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn http_url(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
-    let known = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+    let known = url.scheme_str() == Some("http") && url.host().is_some();
     if known { Ok(url) } else { Err("write a URL, for example http://forwarder:9091".to_owned()) }
 }
 
@@ -284,7 +304,8 @@ mod tests {
     #[test]
     fn an_upstream_is_a_link_or_sources_and_not_both() {
         let link = upstream("--link tcp://forwarder:5557 --recorder http://forwarder:9091").unwrap();
-        assert_eq!(link, Upstream::Link("tcp://forwarder:5557".parse().unwrap()));
+        let recorder = Some("http://forwarder:9091".parse().unwrap());
+        assert_eq!(link, Upstream::Link { link: "tcp://forwarder:5557".parse().unwrap(), recorder });
 
         let sources = upstream("--source tcp://a:1 --source eddn=tcp://b:2 --split =\\x20").unwrap();
         let Upstream::Sources { sources, splits, rules, .. } = sources else { panic!("{sources:?}") };
@@ -293,6 +314,7 @@ mod tests {
         for (args, named) in [
             ("", &["--link", "--source"][..]),
             ("--link tcp://a:1 --source tcp://b:2", &["--link", "--source"]),
+            ("--source tcp://a:1 --recorder http://b:2", &["--source", "--recorder"]),
             ("--link tcp://a:1 --no-record", &["--link", "--no-record"]),
             ("--link tcp://a:1 --record jobs/", &["--link", "--record"]),
             ("--link tcp://a:1 --split =x", &["--link", "--split"]),
@@ -308,7 +330,7 @@ mod tests {
     fn record_rules_come_from_the_flags() {
         let rules = |args: &str| match upstream(&format!("--source tcp://a:1 {args}")).unwrap() {
             Upstream::Sources { rules, .. } => rules,
-            Upstream::Link(link) => panic!("{link}"),
+            Upstream::Link { link, .. } => panic!("{link}"),
         };
         assert_eq!(rules("--no-record"), RecordRules::nothing());
         let some = rules("--record jobs/=1MiB,5m --record chat/");

@@ -1,4 +1,4 @@
-//! The edge's private gRPC service; the only room that knows tonic.
+//! The edge's private gRPC service; with `recorder` the only room that knows tonic.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use trestle_hub::encode::GoodbyeReason;
 use trestle_messages::FILE_DESCRIPTOR_SET;
 use trestle_messages::v1::control_server::{Control, ControlServer};
 use trestle_messages::v1::{DrainRequest, DrainResponse, EdgeStatus, EdgeStatusRequest};
-use trestle_process::grpc::{LinkToken, guard};
+use trestle_process::grpc::guard;
 use trestle_process::private_http;
 
 use crate::config::Config;
@@ -39,8 +39,7 @@ pub(crate) async fn start(
     shards: Vec<Arc<ShardMetrics>>,
     drain: Drain,
 ) -> anyhow::Result<(SocketAddr, AbortHandle)> {
-    let read = |path| LinkToken::read("--link-token-file", path);
-    let token = config.link_token_file.as_deref().map(read).transpose()?;
+    let token = config.link_token()?;
     let listener = private_http::bind("--control", config.control).await?;
     let address = listener.local_addr().context("--control")?;
 

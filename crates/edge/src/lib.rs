@@ -3,7 +3,10 @@
 //! Data flows one way: [`ingest`] takes messages from ØMQ into one log (record), each shard reads it by a cursor of its
 //! own, finds who wants what (route), encodes each message once a format and writes it to the sockets (deliver). What goes
 //! up, the prefixes that browsers want, is one channel back to the ingest thread. The rooms: `http` knows warp, `ingest`
-//! knows ØMQ, `control` knows tonic, `shard` knows sockets; the protocol and its state are `trestle_hub`'s.
+//! knows ØMQ, `control` and `recorder` know tonic, `shard` knows sockets; the protocol and its state are `trestle_hub`'s.
+//!
+//! Behind a forwarder an edge is a clone: it is ready when it has all that the forwarder keeps, and asks again for what the
+//! link loses.
 //!
 //! ```no_run
 //! # async fn run() -> anyhow::Result<()> {
@@ -26,6 +29,7 @@ mod http;
 pub mod ingest;
 mod memory;
 pub mod metrics;
+mod recorder;
 mod shard;
 pub mod tally;
 
@@ -83,7 +87,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         bounds: config.bounds(),
         interest_linger: config.interest_linger,
     };
-    let rate = config.connection_rate()?;
+    let (rate, token) = (config.connection_rate()?, config.link_token()?);
     shard::raise_limit();
     let listeners = shard::listeners(config.listen, config.shards(), config.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
@@ -92,8 +96,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let log = Arc::new(Log::new(config.log_bytes_max()));
     let appended: Vec<_> = listeners.iter().map(|_| Arc::new(Notify::new())).collect();
-    let ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
+    let mut ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
     let upstream = Arc::clone(&ingest.upstream);
+    let repairs = config.recorder.clone().zip(ingest.replays.take());
 
     let admission = Arc::new(Admission::new(rate, Instant::now()));
     let (stop, stopping) = watch::channel(false);
@@ -133,6 +138,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let private =
         Private { registry: metrics::registry(counts, upstream, log), readiness: Box::new(readiness) };
     let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();
+    let mut tasks = vec![private, serving, storms];
+    if let Some((url, replays)) = repairs {
+        let message_bytes_max = ingest::message_bytes_max(config.bounds());
+        let options = recorder::Options { url, token, message_bytes_max };
+        tasks.push(tokio::spawn(recorder::serve(options, replays)).abort_handle());
+    } else if config.link.is_some() {
+        tracing::warn!("no --recorder: history begins with this edge, and what the link loses is lost");
+    }
     tracing::info!(
         "listening on http://{address}/, gRPC on {control}, metrics on http://{metrics_address}/metrics"
     );
@@ -148,7 +161,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         drain_timeout: config.drain_timeout,
         emptied,
         stop,
-        private: vec![private, serving, storms],
+        private: tasks,
     })
 }
 

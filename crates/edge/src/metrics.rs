@@ -271,14 +271,33 @@ impl Edge {
 
     fn upstream(&self, page: &mut Page<'_>) -> fmt::Result {
         let upstream = &self.upstream;
-        page.gauge("upstream_ready", "1 once the upstream has been followed", upstream.is_ready().into())?;
+        page.gauge("upstream_ready", "1 once what upstream keeps is here", upstream.is_ready().into())?;
         page.gauge("upstream_stale", "1 while the upstream is silent", upstream.is_stale().into())?;
         page.gauge("upstream_connections", "Upstream connections now", upstream.standing.value())?;
         page.gauge("upstream_prefixes", "Prefixes subscribed upward now", upstream.prefixes.value())?;
         page.gauge("upstream_head", "The newest offset followed", upstream.head.value())?;
         page.counter("upstream_messages", "Messages taken in", upstream.messages.value())?;
         page.counter("upstream_bytes", "Bytes of their frames", upstream.bytes.value())?;
-        page.counter("upstream_holes", "Gaps in the link's offsets", upstream.holes.value())?;
+        page.counter(
+            "upstream_holes",
+            "Places where messages were missing on the link",
+            upstream.holes.value(),
+        )?;
+        let repaired = upstream.repaired.value();
+        page.counter(
+            "upstream_repaired_messages",
+            "Messages that the link lost and a replay brought",
+            repaired,
+        )?;
+        let cloned = upstream.cloned.value();
+        page.counter(
+            "upstream_cloned_messages",
+            "Messages from before this edge that a replay brought",
+            cloned,
+        )?;
+        page.counter("upstream_replays", "Replays asked of the recorder", upstream.replays.value())?;
+        let foreign = upstream.foreign.value();
+        page.counter("upstream_foreign_messages", "Messages of a second forwarder, not heard", foreign)?;
         page.counter("upstream_epoch_changes", "Changes of epoch", upstream.epoch_changes.value())?;
         page.counter("upstream_connects", "Upstream connections made", upstream.connects.value())?;
         page.counter("upstream_disconnects", "Upstream connections lost", upstream.disconnects.value())?;

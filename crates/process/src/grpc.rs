@@ -1,11 +1,11 @@
-//! The link token: what private gRPC services ask of their callers.
+//! The link token: what private gRPC services ask of their callers, and what these present.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::{Interceptor, InterceptorLayer};
 use tonic::{Request, Status};
 
@@ -71,6 +71,29 @@ pub fn guard(token: Option<LinkToken>) -> InterceptorLayer<Guard> {
     InterceptorLayer::new(Guard(token))
 }
 
+/// Presents the link token with each call.
+#[derive(Clone)]
+pub struct Presenter(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Presenter {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// For a client whose server has a [`guard`]; without a token calls go as they are.
+pub fn presenter(token: Option<&LinkToken>) -> Presenter {
+    Presenter(token.map(|LinkToken(token)| {
+        let mut header =
+            MetadataValue::try_from(format!("Bearer {token}")).expect("a token is visible ASCII");
+        header.set_sensitive(true);
+        header
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -103,6 +126,19 @@ mod tests {
             assert!(!passes(&mut guard, header), "{header:?}");
         }
         assert!(passes(&mut Guard(None), None), "where no token is configured");
+    }
+
+    #[test]
+    fn what_is_presented_passes() {
+        let token = read(SECRET.as_bytes()).unwrap();
+        let request = presenter(Some(&token)).call(Request::new(())).unwrap();
+        assert!(guard_of(&token).call(request).is_ok());
+        let request = presenter(None).call(Request::new(())).unwrap();
+        assert!(guard_of(&token).call(request).is_err());
+    }
+
+    fn guard_of(token: &LinkToken) -> Guard {
+        Guard(Some(token.clone()))
     }
 
     #[test]

@@ -36,7 +36,7 @@ mod segment;
 mod sequence;
 mod stamper;
 
-pub use follower::{BEAT_INTERVAL, BEATS_MISSED_MAX, BeatSeen, Follower, StampSeen};
+pub use follower::{Action, Ask, BEAT_INTERVAL, BEATS_MISSED_MAX, Batch, Follower, FollowerCounts, Passing};
 pub use intake::{Entered, Intake, SplitRule, SplitRuleError};
 pub use interest::Interest;
 pub use log::{Bounds, Cursor, Log, NotHere, Overrun, Replay, RingStarts};

@@ -1,77 +1,139 @@
-//! What comes from a forwarder: stamped messages and beats.
+//! What comes from a forwarder: stamped messages and beats on the link, and replays of what is missing there.
 
 use std::ops::Deref;
 use std::time::Instant;
 
+use bytes::Bytes;
 use prost::Message as _;
-use trestle_messages::v1::{Beat, Stamp};
+use trestle_messages::v1::{Beat, ReplayBatch, Stamp};
 use trestle_messages::{BEAT_MARKER, Position, topic};
-use trestle_recorder::{BEAT_INTERVAL, Follower, RecordRules, SegmentBuilder, StampSeen};
+use trestle_recorder::{Action, Batch, Follower, FollowerCounts, Passing, RecordRules, RingStarts};
 
+use super::replays::{Answer, Asker};
 use super::seldom::Seldom;
 use super::upstream::Upstream;
+use super::writer::Writer;
 
-/// Reads one link. Pure but for its counters and log lines.
-#[derive(Debug, Default)]
+/// Reads one link, and does what its [`Follower`] says.
+#[derive(Debug)]
 pub(super) struct Link {
-    follower: Follower,
-    /// Since when subscriptions travel up; what is numbered until they stand was never promised to us.
-    joining: Option<Instant>,
-    holes: Seldom,
+    follower: Follower<Kept>,
+    /// Where replays come from, if that was told.
+    asker: Option<Asker>,
+    /// News for upstream and for whoever waits to be served.
+    news: News,
+    counted: FollowerCounts,
+    lost: Seldom,
+    repaired: Seldom,
     malformed: Seldom,
     epochs: Seldom,
+    foreign: Seldom,
 }
 
-/// What a message was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// A message; it is in the batch.
-    Message,
-    /// Nothing for the log: repeated, malformed or reserved.
-    Dropped,
-    /// A beat.
-    Beat {
-        /// Where the sequence stands, if this beat has moved it without a message.
-        advanced: Option<Position>,
-        /// What is recorded from now on.
-        rules: Option<RecordRules>,
-    },
+/// What the link has said since the last look.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// What is recorded from now on.
+    pub(super) rules: Option<RecordRules>,
+    /// All that is kept upstream is here.
+    pub(super) is_cloned: bool,
+}
+
+/// A message that waits for what is missing before it, or comes in its place.
+#[derive(Debug, PartialEq)]
+struct Kept {
+    frames: Vec<Bytes>,
+    stamp: Stamp,
+}
+
+impl Kept {
+    /// Copies a message, with its size: a kept ØMQ message pins libzmq's receive buffer.
+    fn copy<F: Deref<Target = [u8]>>(frames: &[F], stamp: Stamp) -> (Self, usize) {
+        let frames: Vec<_> = frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
+        let bytes = frames.iter().map(|frame| frame.len() + size_of::<Bytes>()).sum::<usize>();
+        (Self { frames, stamp }, bytes + size_of::<Self>())
+    }
 }
 
 impl Link {
+    /// Replays are asked of `asker`; without one what is lost on the link stays so.
+    pub(super) fn new(asker: Option<Asker>) -> Self {
+        Self {
+            follower: Follower::new(asker.is_some()),
+            asker,
+            news: News::default(),
+            counted: FollowerCounts::default(),
+            lost: Seldom::default(),
+            repaired: Seldom::default(),
+            malformed: Seldom::default(),
+            epochs: Seldom::default(),
+            foreign: Seldom::default(),
+        }
+    }
+
     /// Takes one message with at least one frame; `now` never goes back.
-    pub(super) fn take<F: Deref<Target = [u8]>>(
-        &mut self,
-        frames: &[F],
-        now: Instant,
-        batch: &mut SegmentBuilder,
-        upstream: &Upstream,
-    ) -> Taken {
+    pub(super) fn take<F: Deref<Target = [u8]>>(&mut self, frames: &[F], now: Instant, writer: &mut Writer) {
         if topic::is_reserved(&frames[0]) {
-            return self.take_reserved(frames, now, upstream);
+            return self.take_reserved(frames, now, writer);
         }
         let (last, body) = frames.split_last().expect("a message has a frame");
         let stamp = Stamp::decode(&last[..]).ok().filter(|stamp| stamp.epoch != 0 && !body.is_empty());
         let Some(stamp) = stamp else {
-            return self.malformed(now, "a message without a stamp", upstream);
+            return self.malformed(now, "a message without a stamp", &writer.upstream);
         };
-        let epoch = self.follower.epoch();
-        match self.follower.on_stamp(&stamp) {
-            StampSeen::Unnumbered => {}
-            StampSeen::Repeated => return Taken::Dropped,
-            StampSeen::Next => self.joining = None,
-            StampSeen::Hole { missing } => {
-                if self.joining.take().is_none() {
-                    self.hole(missing, now, upstream);
-                }
+        let passing = self.follower.on_stamp(&stamp, now, || Kept::copy(body, stamp));
+        if !self.follower.has_actions() {
+            if passing == Passing::Now {
+                writer.push(body.iter().map(|frame| &frame[..]), stamp);
             }
-            StampSeen::NewEpoch => {
-                self.joining = None;
-                self.new_epoch(epoch, now, upstream);
-            }
+            return;
         }
-        batch.push(body.iter().map(|frame| &frame[..]), stamp);
-        Taken::Message
+        // What is missing before this message is told before it; what has waited for it follows.
+        let (behind, before): (Vec<_>, Vec<_>) = self
+            .follower
+            .take_actions()
+            .partition(|action| matches!(action, Action::Deliver(_) | Action::Cloned));
+        before.into_iter().for_each(|action| self.obey(action, writer));
+        if passing == Passing::Now {
+            writer.push(body.iter().map(|frame| &frame[..]), stamp);
+        }
+        behind.into_iter().for_each(|action| self.obey(action, writer));
+    }
+
+    /// Takes what has come of replays.
+    pub(super) fn take_answers(&mut self, now: Instant, writer: &mut Writer) {
+        let answers = self.asker.as_mut().map_or_else(Vec::new, Asker::take);
+        for (ask, answer) in answers {
+            match answer {
+                Answer::Batch(batch) => match batch_of(batch, ask.epoch) {
+                    Some(batch) => self.follower.on_replay(ask.id, batch, now),
+                    None => {
+                        self.malformed(now, "a replay that is none", &writer.upstream);
+                        self.follower.on_replay_failed(ask.id, now);
+                    }
+                },
+                Answer::End => self.follower.on_replay_end(ask.id, now),
+                Answer::Failed => self.follower.on_replay_failed(ask.id, now),
+            }
+            self.act(writer);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Instant, writer: &mut Writer) {
+        self.follower.tick(now);
+        self.act(writer);
+    }
+
+    /// What was said since the last call. Also counts, and says what went wrong.
+    pub(super) fn take_news(&mut self, now: Instant, upstream: &Upstream) -> News {
+        let counts = self.follower.counts();
+        if counts != self.counted {
+            upstream.count(&counts);
+            self.say(&counts, now);
+            self.counted = counts;
+        }
+        std::mem::take(&mut self.news)
     }
 
     /// Whether three beats have been missed at `now`; never before the first.
@@ -84,188 +146,277 @@ impl Link {
         self.follower.has_followed()
     }
 
-    /// Epoch and newest offset seen.
+    /// Epoch and the offset up to which all was taken or given up.
     pub(super) fn position(&self) -> Position {
-        Position { epoch: self.follower.epoch(), offset: self.follower.head() }
+        self.follower.position()
     }
 
-    fn take_reserved<F: Deref<Target = [u8]>>(
-        &mut self,
-        frames: &[F],
-        now: Instant,
-        upstream: &Upstream,
-    ) -> Taken {
+    fn take_reserved<F: Deref<Target = [u8]>>(&mut self, frames: &[F], now: Instant, writer: &mut Writer) {
         // A later release may send more on reserved topics; what we do not know is none of our business.
-        let [topic, marker, beat] = frames else { return reserved(upstream) };
-        if topic[..] != *topic::RESERVED || marker[..] != *BEAT_MARKER {
-            return reserved(upstream);
-        }
-        match Beat::decode(&beat[..]) {
-            Ok(beat) if beat.epoch != 0 => self.beat(&beat, now, upstream),
-            _ => self.malformed(now, "a beat that is none", upstream),
-        }
-    }
-
-    fn beat(&mut self, beat: &Beat, now: Instant, upstream: &Upstream) -> Taken {
-        let before = self.position();
-        let seen = self.follower.on_beat(beat, now);
-        let joining = self.joining.is_some_and(|since| now < since + BEAT_INTERVAL);
-        if seen.lost_tail > 0 && !joining {
-            self.hole(seen.lost_tail, now, upstream);
-        }
-        if before.epoch != 0 && before.epoch != beat.epoch {
-            self.new_epoch(before.epoch, now, upstream);
-        }
-        if seen.rules_changed {
-            self.joining = Some(now);
-        } else if !joining {
-            self.joining = None;
-        }
-        Taken::Beat {
-            advanced: (before != self.position()).then_some(self.position()),
-            rules: seen.rules_changed.then(|| self.follower.rules().clone()),
+        match frames {
+            [topic, marker, beat] if topic[..] == *topic::RESERVED && marker[..] == *BEAT_MARKER => {
+                match Beat::decode(&beat[..]) {
+                    Ok(beat) if beat.epoch != 0 => {
+                        self.follower.on_beat(&beat, now);
+                        self.act(writer);
+                    }
+                    _ => self.malformed(now, "a beat that is none", &writer.upstream),
+                }
+            }
+            _ => writer.upstream.reserved.add(1),
         }
     }
 
-    fn hole(&mut self, missing: u64, now: Instant, upstream: &Upstream) {
-        upstream.holes.add(1);
-        upstream.missing.add(missing);
-        if let Some(unsaid) = self.holes.say(now) {
-            let before = self.position().offset;
-            tracing::warn!(missing, before, unsaid, "messages were lost on the link");
+    fn act(&mut self, writer: &mut Writer) {
+        for action in self.follower.take_actions() {
+            self.obey(action, writer);
         }
     }
 
-    fn new_epoch(&mut self, before: u64, now: Instant, upstream: &Upstream) {
-        upstream.epoch_changes.add(1);
-        if let Some(unsaid) = self.epochs.say(now) {
-            let epoch = self.follower.epoch();
+    fn obey(&mut self, action: Action<Kept>, writer: &mut Writer) {
+        match action {
+            Action::Rules(rules) => {
+                writer.record(rules.clone());
+                self.news.rules = Some(rules);
+            }
+            Action::Begin(position, starts) => writer.begin(position, &starts),
+            Action::Deliver(Kept { frames, stamp }) => {
+                writer.push(frames.iter().map(|frame| &frame[..]), stamp);
+            }
+            Action::Advance(position) => writer.advance(position),
+            Action::Gap(gap) => writer.gap(gap),
+            Action::Replay(ask) => {
+                tracing::debug!(?ask, "a replay is asked for");
+                if let Some(asker) = &self.asker {
+                    asker.ask(ask);
+                }
+            }
+            Action::Cloned => self.news.is_cloned = true,
+        }
+    }
+
+    fn say(&mut self, counts: &FollowerCounts, now: Instant) {
+        let (before, Position { epoch, offset }) = (&self.counted, self.position());
+        if counts.missing > before.missing
+            && let Some(unsaid) = self.lost.say(now)
+        {
+            let missing = counts.missing - before.missing;
+            tracing::warn!(missing, before = offset, unsaid, "messages were lost on the link");
+        }
+        if counts.repaired > before.repaired
+            && let Some(unsaid) = self.repaired.say(now)
+        {
+            let repaired = counts.repaired - before.repaired;
+            tracing::info!(repaired, unsaid, "messages that the link had lost came by a replay");
+        }
+        if counts.epoch_changes > before.epoch_changes
+            && let Some(unsaid) = self.epochs.say(now)
+        {
             tracing::warn!(
-                before,
                 epoch,
                 unsaid,
-                "the sequence goes on in a new epoch: the forwarder has begun anew, or there are two"
+                "the sequence goes on in a new epoch: the forwarder has begun anew"
+            );
+        }
+        if counts.foreign > before.foreign
+            && let Some(unsaid) = self.foreign.say(now)
+        {
+            tracing::warn!(
+                unsaid,
+                "another forwarder speaks on --link, and is not heard while the first one does"
             );
         }
     }
 
-    fn malformed(&mut self, now: Instant, what: &str, upstream: &Upstream) -> Taken {
+    fn malformed(&mut self, now: Instant, what: &str, upstream: &Upstream) {
         upstream.malformed.add(1);
         if let Some(unsaid) = self.malformed.say(now) {
-            tracing::warn!(unsaid, "dropped {what}: is --link a forwarder's link (port 5557)?");
+            tracing::warn!(
+                unsaid,
+                "dropped {what}: are --link and --recorder a forwarder's (ports 5557 and 9091)?"
+            );
         }
-        Taken::Dropped
     }
 }
 
-fn reserved(upstream: &Upstream) -> Taken {
-    upstream.reserved.add(1);
-    Taken::Dropped
+/// A batch as it came; `None` if it is not one of a replay in `epoch`.
+fn batch_of(batch: ReplayBatch, epoch: u64) -> Option<Batch<Kept>> {
+    let start = batch.start.map(|start| {
+        let rings = start.rings.into_iter().filter_map(|ring| Some((ring.rule?, ring.complete_after)));
+        let (rules, rings): (Vec<_>, _) =
+            rings.map(|(rule, after)| (rule.clone(), (rule.prefix.to_vec(), after))).unzip();
+        let position = Position { epoch: start.epoch, offset: start.head };
+        let starts = RingStarts { rings, last_values_after: start.last_values_after };
+        (position, RecordRules::from(&rules[..]), starts)
+    });
+    let mut last = 0;
+    let messages = batch.messages.into_iter().map(|message| {
+        let stamp = message.stamp.filter(|stamp| stamp.epoch == epoch && stamp.offset > last)?;
+        last = stamp.offset;
+        let frames = message.frames;
+        (!frames.is_empty()).then_some((stamp.offset, Kept { frames, stamp }))
+    });
+    Some(Batch { start, messages: messages.collect::<Option<_>>()?, through: batch.through })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
 
-    use trestle_recorder::{RecordRule, Stamper};
+    use trestle_messages::v1::{RecordedMessage, ReplayStart, Ring};
+    use trestle_process::wake;
+    use trestle_recorder::{BEAT_INTERVAL, Log, RecordRule, Stamper};
 
     use super::*;
+    use crate::ingest::replays::{self, Replays};
 
     struct Fixture {
         link: Link,
-        batch: SegmentBuilder,
-        upstream: Upstream,
+        log: Arc<Log>,
+        cursor: trestle_recorder::Cursor,
+        writer: Writer,
+        upstream: Arc<Upstream>,
         now: Instant,
+        replays: Option<Replays>,
     }
 
     impl Fixture {
-        fn new() -> Self {
-            let (link, batch) = (Link::default(), SegmentBuilder::default());
-            Self { link, batch, upstream: Upstream::default(), now: Instant::now() }
+        fn new(with_recorder: bool) -> Self {
+            let (waker, _) = wake::pair().unwrap();
+            let (asker, replays) = with_recorder.then(|| replays::channel(waker)).unzip();
+            let (log, upstream) = (Arc::new(Log::new(1 << 20)), Arc::new(Upstream::default()));
+            let writer = Writer::new(Arc::clone(&log), Vec::new(), Arc::clone(&upstream));
+            let cursor = log.cursor();
+            Self { link: Link::new(asker), log, cursor, writer, upstream, now: Instant::now(), replays }
         }
 
-        fn take(&mut self, frames: &[&[u8]]) -> Taken {
-            self.link.take(frames, self.now, &mut self.batch, &self.upstream)
+        fn take(&mut self, frames: &[&[u8]]) {
+            self.link.take(frames, self.now, &mut self.writer);
         }
 
-        fn message(&mut self, epoch: u64, offset: u64) -> Taken {
+        fn message(&mut self, epoch: u64, offset: u64) {
             let stamp = Stamp { epoch, offset, time_unix_ns: 1, ..Stamp::default() };
-            self.take(&[b"jobs/1", b"body", &stamp.encode_to_vec()])
+            self.take(&[b"jobs/1", b"body", &stamp.encode_to_vec()]);
         }
 
-        fn beat(&mut self, epoch: u64, head: u64) -> Taken {
+        fn beat(&mut self, epoch: u64, head: u64) {
             let beat = Beat { head, ..Stamper::new(epoch, RecordRules::everything()).beat() };
-            self.take(&[topic::RESERVED, BEAT_MARKER, &beat.encode_to_vec()])
+            self.take(&[topic::RESERVED, BEAT_MARKER, &beat.encode_to_vec()]);
         }
 
-        fn losses(&self) -> (u64, u64) {
-            (self.upstream.holes.value(), self.upstream.missing.value())
+        /// The offsets that came into the log since the last call; a gap is the offset that it ends at, negative.
+        fn logged(&mut self) -> Vec<i64> {
+            self.writer.flush();
+            let mut segments = Vec::new();
+            self.log.read(&mut self.cursor, &mut segments).unwrap();
+            let offsets = segments.iter().flat_map(|segment| {
+                let gap = segment.gap().map(|gap| -(gap.until.offset as i64));
+                let messages =
+                    segment.messages().map(|message| message.position().map_or(0, |at| at.offset as i64));
+                gap.into_iter().chain(messages)
+            });
+            offsets.collect()
+        }
+
+        fn news(&mut self) -> News {
+            self.link.take_news(self.now, &self.upstream)
+        }
+
+        fn answer(&mut self, ask: trestle_recorder::Ask, answer: Answer) {
+            let replays = self.replays.as_ref().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            assert!(runtime.block_on(replays.answers.send(ask, answer)));
+            self.link.take_answers(self.now, &mut self.writer);
+        }
+
+        fn asked(&mut self) -> trestle_recorder::Ask {
+            self.replays.as_mut().unwrap().asks.try_recv().expect("a replay is asked for")
         }
     }
 
-    fn advanced(epoch: u64, offset: u64) -> Taken {
-        Taken::Beat { advanced: Some(Position { epoch, offset }), rules: None }
+    fn replayed(offsets: &[u64], through: u64) -> ReplayBatch {
+        let message = |offset: &u64| RecordedMessage {
+            frames: vec![Bytes::from_static(b"jobs/1"), Bytes::from_static(b"replayed")],
+            stamp: Some(Stamp { epoch: 7, offset: *offset, time_unix_ns: 1, ..Stamp::default() }),
+        };
+        let rules: Vec<trestle_messages::v1::RecordRule> = (&RecordRules::everything()).into();
+        let rings = rules.into_iter().map(|rule| Ring { rule: Some(rule), complete_after: 2 }).collect();
+        let start = ReplayStart { epoch: 7, head: through, rings, last_values_after: 0 };
+        ReplayBatch { messages: offsets.iter().map(message).collect(), through, start: Some(start) }
     }
 
     #[test]
-    fn the_first_beat_gives_the_rules() {
-        let mut f = Fixture::new();
-        let rules = Some(RecordRules::everything());
-        assert_eq!(f.beat(7, 5), Taken::Beat { advanced: Some(Position { epoch: 7, offset: 5 }), rules });
-        assert!(f.link.has_followed());
-        assert_eq!(f.beat(7, 5), Taken::Beat { advanced: None, rules: None });
-    }
-
-    #[test]
-    fn what_went_by_before_the_subscription_stood_is_no_loss() {
-        let mut f = Fixture::new();
+    fn what_is_kept_upstream_comes_first_and_a_hole_is_filled() {
+        let mut f = Fixture::new(true);
         f.beat(7, 5);
-        f.now += BEAT_INTERVAL / 2;
-        assert_eq!(f.beat(7, 8), advanced(7, 8));
-        assert_eq!(f.message(7, 12), Taken::Message);
-        assert_eq!(f.losses(), (0, 0));
-        assert_eq!(f.message(7, 15), Taken::Message);
-        assert_eq!(f.losses(), (1, 2), "but now it stands");
+        let news = f.news();
+        assert_eq!((news.rules, news.is_cloned), (Some(RecordRules::everything()), false));
+        f.message(7, 6);
+        assert_eq!(f.logged(), [0; 0], "it waits for what came before it");
+        let ask = f.asked();
+        f.answer(ask, Answer::Batch(replayed(&[1, 3, 4, 5], 5)));
+        f.answer(ask, Answer::End);
+        assert!(f.news().is_cloned);
+        assert_eq!(f.logged(), [1, 3, 4, 5, 6]);
+
+        f.message(7, 9);
+        f.message(7, 0);
+        assert_eq!(f.logged(), [0], "what has no place in the sequence waits for nothing");
+        let ask = f.asked();
+        assert_eq!((ask.after, ask.through), (6, 8));
+        f.answer(ask, Answer::Batch(replayed(&[7, 8], 8)));
+        f.answer(ask, Answer::End);
+        assert_eq!(f.logged(), [7, 8, 9]);
+        f.news();
+        let upstream = &f.upstream;
+        assert_eq!((upstream.cloned.value(), upstream.repaired.value(), upstream.holes.value()), (4, 2, 1));
+        assert_eq!((upstream.missing.value(), upstream.replays.value()), (0, 2));
     }
 
     #[test]
-    fn holes_and_lost_tails_are_counted_and_repeats_dropped() {
-        let mut f = Fixture::new();
-        f.beat(7, 0);
-        for (offset, taken) in
-            [(1, Taken::Message), (2, Taken::Message), (2, Taken::Dropped), (5, Taken::Message)]
-        {
-            assert_eq!(f.message(7, offset), taken, "{offset}");
+    fn a_replay_that_is_none_is_asked_for_again() {
+        let mut f = Fixture::new(true);
+        f.beat(7, 5);
+        let mut wrong = replayed(&[1], 5);
+        wrong.messages[0].stamp = None;
+        let mut twice = replayed(&[2, 2], 5);
+        twice.start = None;
+        for batch in [wrong, twice] {
+            let ask = f.asked();
+            f.answer(ask, Answer::Batch(batch));
+            f.now += BEAT_INTERVAL;
+            f.link.tick(f.now, &mut f.writer);
         }
-        assert_eq!(f.losses(), (1, 2));
-        f.now += BEAT_INTERVAL;
-        assert_eq!(f.beat(7, 9), advanced(7, 9));
-        assert_eq!(f.losses(), (2, 6));
-        assert_eq!(f.message(7, 8), Taken::Dropped, "told as lost already");
-        assert_eq!(f.batch.len(), 3);
+        assert_eq!((f.upstream.malformed.value(), f.logged()), (2, vec![]));
+        f.asked();
     }
 
     #[test]
-    fn another_epoch_is_counted_once_and_is_no_hole() {
-        let mut f = Fixture::new();
+    fn without_a_recorder_what_is_lost_is_lost_in_its_place() {
+        let mut f = Fixture::new(false);
         f.beat(7, 0);
-        f.message(7, 1);
-        f.message(8, 40);
-        assert_eq!(f.beat(8, 40), Taken::Beat { advanced: None, rules: None });
-        assert_eq!((f.upstream.epoch_changes.value(), f.losses()), (1, (0, 0)));
-        assert_eq!(f.beat(9, 0), advanced(9, 0));
-        assert_eq!(f.upstream.epoch_changes.value(), 2);
+        let news = f.news();
+        assert!(news.is_cloned && news.rules.is_some());
+        for offset in [1, 2, 2, 5] {
+            f.message(7, offset);
+        }
+        assert_eq!(f.logged(), [1, 2, -4, 5]);
+        f.now += BEAT_INTERVAL;
+        f.beat(7, 9);
+        f.message(7, 8);
+        assert_eq!(f.logged(), [-9], "told as lost already");
+        f.news();
+        assert_eq!((f.upstream.holes.value(), f.upstream.missing.value()), (2, 6));
     }
 
     #[test]
     fn the_stamp_is_taken_off() {
-        let mut f = Fixture::new();
+        let mut f = Fixture::new(false);
         let stamp = Stamp { epoch: 7, original_frames: true, body_start: 6, ..Stamp::default() };
         f.take(&[b"10001", b"10001 23", &stamp.encode_to_vec()]);
-        let log = trestle_recorder::Log::new(1 << 20);
-        let (mut cursor, mut segments) = (log.cursor(), Vec::new());
-        log.append(&mut f.batch);
-        log.read(&mut cursor, &mut segments).unwrap();
+        f.writer.flush();
+        let mut segments = Vec::new();
+        f.log.read(&mut f.cursor, &mut segments).unwrap();
         let message = segments[0].message(0);
         assert_eq!(message.frames().collect::<Vec<_>>(), [&b"10001"[..], b"10001 23"]);
         assert_eq!((message.body().collect::<Vec<_>>(), message.position()), (vec![&b"23"[..]], None));
@@ -273,7 +424,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_of_a_link_is_dropped_and_counted() {
-        let mut f = Fixture::new();
+        let mut f = Fixture::new(false);
         let stamp = Stamp { epoch: 7, offset: 1, ..Stamp::default() }.encode_to_vec();
         for frames in [
             &[&b"topic"[..], b"no stamp"][..],
@@ -283,23 +434,25 @@ mod tests {
             &[topic::RESERVED, BEAT_MARKER, b"\xff"],
             &[topic::RESERVED, BEAT_MARKER, b""],
         ] {
-            assert_eq!(f.take(frames), Taken::Dropped, "{frames:?}");
+            f.take(frames);
         }
         assert_eq!(f.upstream.malformed.value(), 6);
-        assert_eq!(f.take(&[topic::RESERVED, b"trestle.v2.News", b"x"]), Taken::Dropped);
-        assert_eq!(f.take(&[b"\0trestle/x", b"y", &stamp]), Taken::Dropped);
-        assert_eq!((f.upstream.reserved.value(), f.batch.len(), f.link.has_followed()), (2, 0, false));
+        f.take(&[topic::RESERVED, b"trestle.v2.News", b"x"]);
+        f.take(&[b"\0trestle/x", b"y", &stamp]);
+        assert_eq!((f.upstream.reserved.value(), f.logged(), f.link.has_followed()), (2, vec![], false));
     }
 
     #[test]
     fn rules_that_change_are_passed_on() {
-        let mut f = Fixture::new();
+        let mut f = Fixture::new(false);
         f.beat(7, 0);
+        f.news();
         let rules = RecordRules::from_iter([RecordRule::new("jobs/")]);
         let beat = Stamper::new(7, rules.clone()).beat();
-        let taken = f.take(&[topic::RESERVED, BEAT_MARKER, &beat.encode_to_vec()]);
-        assert_eq!(taken, Taken::Beat { advanced: None, rules: Some(rules) });
-        assert!(!f.link.is_stale(f.now + Duration::from_secs(3)));
-        assert!(f.link.is_stale(f.now + Duration::from_secs(4)));
+        f.take(&[topic::RESERVED, BEAT_MARKER, &beat.encode_to_vec()]);
+        let news = f.news();
+        assert_eq!((news.rules, news.is_cloned), (Some(rules), false));
+        assert!(!f.link.is_stale(f.now + BEAT_INTERVAL * 3));
+        assert!(f.link.is_stale(f.now + BEAT_INTERVAL * 4));
     }
 }

@@ -1,7 +1,8 @@
 //! One thread that takes messages from ØMQ into the log: the only room of the edge that knows ØMQ.
 //!
-//! [`start`] gives an [`Ingest`]. What goes in while it runs is interest ([`InterestSender`]); what comes out is the log,
-//! a notification to each shard after each batch, and the state and counters of [`Upstream`].
+//! [`start`] gives an [`Ingest`]. What goes in while it runs is interest ([`InterestSender`]) and what was missing on a link
+//! (`Replays`); what comes out is the log, a notification to each shard after each batch, and the state and counters of
+//! [`Upstream`].
 
 mod feed;
 mod interest;
@@ -10,12 +11,14 @@ mod monitor;
 mod multipart;
 mod poll;
 mod reach;
+mod replays;
 mod seldom;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod upstream;
 mod wants;
+mod writer;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,9 +32,11 @@ use tokio::sync::{Notify, oneshot};
 use trestle_process::source::Source;
 use trestle_process::wake::{self, Waker};
 use trestle_process::zmq::Bounds;
-use trestle_recorder::{Log, SegmentBuilder, Sequences};
+use trestle_recorder::{Log, Sequences};
 
 pub use interest::InterestSender;
+pub(crate) use replays::{Answer, Answers, Replays};
+pub(crate) use seldom::Seldom;
 pub use upstream::Upstream;
 
 use crate::config;
@@ -39,9 +44,10 @@ use feed::{Feed, Sockets};
 use link::Link;
 use multipart::Multipart;
 use poll::{Entry, Poll};
-use seldom::Seldom;
+use replays::Asker;
 use sources::Sources;
 use wants::Wants;
+use writer::Writer;
 
 /// All frames of a message together may have so many times the bound of one.
 const FRAMES_AT_BOUND_MAX: usize = 16;
@@ -64,6 +70,8 @@ pub struct Ingest {
     pub interest: InterestSender,
     /// What the thread says about itself.
     pub upstream: Arc<Upstream>,
+    /// What is asked of the recorder, if there is one; to be taken by who answers.
+    pub(crate) replays: Option<Replays>,
     failed: oneshot::Receiver<anyhow::Error>,
     /// Ends the thread when dropped.
     _thread: Thread,
@@ -77,11 +85,13 @@ pub fn start(options: Options, log: Arc<Log>, shards: Vec<Arc<Notify>>) -> anyho
     let (waker, wakeable) = wake::pair().context("no file descriptor to wake the ingest thread")?;
     let (interest, wants) = interest::channel(waker.clone());
     let upstream = Arc::new(Upstream::default());
-    let (sockets, mut poll) = open(options, log, shards, Arc::clone(&upstream))?;
+    let has_recorder = matches!(options.upstream, config::Upstream::Link { recorder: Some(_), .. });
+    let (asker, replays) = has_recorder.then(|| replays::channel(waker.clone())).unzip();
+    let (sockets, mut poll) = open(options, asker, Writer::new(log, shards, Arc::clone(&upstream)))?;
     // Before the thread runs, so that an edge on sources is ready when it is started.
     poll.begin(&sockets, Instant::now())?;
     let (thread, failed) = spawn(waker, move |stop| poll.run(&sockets, wakeable, &wants, stop))?;
-    Ok(Ingest { interest, upstream, failed, _thread: thread })
+    Ok(Ingest { interest, upstream, replays, failed, _thread: thread })
 }
 
 /// Runs `run` in a thread of its own until it sees the flag; an error or a panic of it is what the receiver gets.
@@ -135,18 +145,13 @@ impl Drop for Thread {
 }
 
 /// Opens and dials every feed.
-fn open(
-    options: Options,
-    log: Arc<Log>,
-    shards: Vec<Arc<Notify>>,
-    upstream: Arc<Upstream>,
-) -> anyhow::Result<(Vec<Sockets>, Poll)> {
+fn open(options: Options, asker: Option<Asker>, writer: Writer) -> anyhow::Result<(Vec<Sockets>, Poll)> {
     let Options { upstream: from, bounds, interest_linger } = options;
     let (context, now) = (zmq::Context::new(), Instant::now());
     let feed = |flag, endpoint, alias| Feed::open(&context, flag, endpoint, alias, bounds, now);
     let (opened, entry) = match from {
-        config::Upstream::Link(endpoint) => {
-            (vec![feed("--link", endpoint, None)?], Entry::Link(Link::default()))
+        config::Upstream::Link { link, .. } => {
+            (vec![feed("--link", link, None)?], Entry::Link(Box::new(Link::new(asker))))
         }
         config::Upstream::Sources { sources, splits, rules, sequences } => {
             let dial = |Source { alias, endpoint }| feed("--source", endpoint, alias);
@@ -156,22 +161,26 @@ fn open(
         }
     };
     let (sockets, feeds) = opened.into_iter().unzip();
-    let frame_bytes_max = usize::try_from(bounds.frame_bytes_max).unwrap_or(usize::MAX);
     let poll = Poll {
         feeds,
         entry,
         wants: Wants::new(interest_linger),
-        multipart: Multipart::new(frame_bytes_max.saturating_mul(FRAMES_AT_BOUND_MAX)),
-        batch: SegmentBuilder::default(),
-        log,
-        shards,
-        upstream,
+        multipart: Multipart::new(message_bytes_max(bounds)),
+        upstream: Arc::clone(&writer.upstream),
+        writer,
+        expire_at: now,
         no_beats: Seldom::default(),
         unsent: Seldom::default(),
         unsent_said: 0,
         too_large: Seldom::default(),
     };
     Ok((sockets, poll))
+}
+
+/// All frames of a message together.
+pub(crate) fn message_bytes_max(bounds: Bounds) -> usize {
+    let frame_bytes_max = usize::try_from(bounds.frame_bytes_max).unwrap_or(usize::MAX);
+    frame_bytes_max.saturating_mul(FRAMES_AT_BOUND_MAX)
 }
 
 /// Drawn at random, so that two edges on one publisher never share one.

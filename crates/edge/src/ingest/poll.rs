@@ -1,36 +1,38 @@
-//! The ingest thread's loop: poll, drain, append, wake.
+//! The ingest thread's loop: poll, drain, flush.
 
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
 use trestle_messages::{Position, topic};
 use trestle_process::wake::Wakeable;
 use trestle_process::zmq::poll;
-use trestle_recorder::{BEAT_INTERVAL, Log, SegmentBuilder};
+use trestle_recorder::BEAT_INTERVAL;
 use zmq::{POLLIN, PollItem};
 
 use super::feed::{Feed, Sockets};
 use super::interest::{InterestReceiver, Want};
-use super::link::{Link, Taken};
+use super::link::{Link, News};
 use super::multipart::{Multipart, Received};
 use super::seldom::Seldom;
 use super::sources::Sources;
 use super::upstream::Upstream;
 use super::wants::{Change, Wants};
+use super::writer::Writer;
 
 /// Messages drained before they are appended and other sockets have their turn.
 const BATCH_MESSAGES_MAX: usize = 256;
-/// Bytes of a batch, beyond which it is closed early.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// So much is drained at most before other sockets have their turn.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
 /// Timers (linger, complaints, staleness) are looked at this often; an idle thread wakes for nothing else.
 const TICK: Duration = Duration::from_millis(100);
+/// What is too old goes this often.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where messages enter.
 pub(super) enum Entry {
-    Link(Link),
+    Link(Box<Link>),
     Sources(Sources),
 }
 
@@ -40,9 +42,8 @@ pub(super) struct Poll {
     pub(super) entry: Entry,
     pub(super) wants: Wants,
     pub(super) multipart: Multipart,
-    pub(super) batch: SegmentBuilder,
-    pub(super) log: Arc<Log>,
-    pub(super) shards: Vec<Arc<Notify>>,
+    pub(super) writer: Writer,
+    pub(super) expire_at: Instant,
     pub(super) upstream: Arc<Upstream>,
     pub(super) no_beats: Seldom,
     pub(super) unsent: Seldom,
@@ -73,6 +74,7 @@ impl Poll {
                 wakeable.drain();
                 self.want(interest, now);
                 self.subscribe(sockets)?;
+                self.take_answers(sockets, now)?;
             }
             for (index, pair) in items[1..].chunks_exact(2).enumerate() {
                 if pair[1].is_readable() {
@@ -96,8 +98,9 @@ impl Poll {
             // What is recorded is known at the first beat, and only then subscribed to.
             Entry::Link(_) => sockets.iter().try_for_each(|feed| feed.sub.set_subscribe(topic::RESERVED))?,
             Entry::Sources(sources) => {
+                self.writer.record(sources.rules().clone());
                 if sources.rules().iter().next().is_some() {
-                    self.log.advance(sources.position());
+                    self.writer.advance(sources.position());
                 }
                 self.upstream.set_rules(sources.rules().clone());
                 self.wants.record(sources.rules().clone(), now);
@@ -146,73 +149,60 @@ impl Poll {
     fn drain(&mut self, index: usize, sockets: &[Sockets], now: Instant) -> anyhow::Result<()> {
         let sub = &sockets[index].sub;
         let now_unix_ns = now_unix_ns();
-        let mut rules = None;
+        let mut bytes = 0;
         for _ in 0..BATCH_MESSAGES_MAX {
             match self.multipart.receive(sub)? {
                 Received::Nothing => break,
                 Received::TooLarge => self.too_large(now),
-                Received::Message => match self.take(index, now, now_unix_ns) {
-                    Taken::Beat { advanced, rules: changed } => {
-                        rules = changed.or(rules);
-                        if let Some(position) = advanced {
-                            self.advance(position);
-                        }
-                    }
-                    Taken::Message | Taken::Dropped => {}
-                },
+                Received::Message => bytes += self.take(index, now, now_unix_ns),
             }
-            if self.batch.frame_bytes() >= BATCH_BYTES_MAX {
+            if bytes >= DRAIN_BYTES_MAX {
                 break;
             }
         }
-        if self.append() {
-            self.wake();
+        self.end_turn(sockets, now)
+    }
+
+    /// Takes the message received; how many bytes it has.
+    fn take(&mut self, index: usize, now: Instant, now_unix_ns: u64) -> usize {
+        let frames = self.multipart.frames();
+        match &mut self.entry {
+            Entry::Link(link) => link.take(frames, now, &mut self.writer),
+            Entry::Sources(sources) => {
+                let alias = self.feeds[index].alias.as_deref();
+                sources.take(frames, (index, alias), now_unix_ns, &mut self.writer);
+            }
         }
+        frames.iter().map(|frame| frame.len()).sum()
+    }
+
+    /// Takes what has come of replays.
+    fn take_answers(&mut self, sockets: &[Sockets], now: Instant) -> anyhow::Result<()> {
+        if let Entry::Link(link) = &mut self.entry {
+            link.take_answers(now, &mut self.writer);
+            self.end_turn(sockets, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whatever was taken becomes visible, and upstream is asked for what is recorded.
+    fn end_turn(&mut self, sockets: &[Sockets], now: Instant) -> anyhow::Result<()> {
+        self.writer.flush();
+        self.publish_position();
+        let Entry::Link(link) = &mut self.entry else { return Ok(()) };
+        let News { rules, is_cloned } = link.take_news(now, &self.upstream);
         if let Some(rules) = rules {
             tracing::info!(n_rules = rules.iter().count(), "the forwarder says what is recorded");
             self.upstream.set_rules(rules.clone());
             self.wants.record(rules, now);
             self.subscribe(sockets)?;
-            // The first beat always gives rules; ready comes after them, so that who sees it sees them.
+        }
+        if is_cloned {
+            tracing::info!(messages = self.upstream.cloned.value(), "all that upstream keeps is here");
+            // Behind the rules and the log, so that who sees it sees them.
             self.upstream.set_ready();
         }
         Ok(())
-    }
-
-    fn take(&mut self, index: usize, now: Instant, now_unix_ns: u64) -> Taken {
-        let frames = self.multipart.frames();
-        let (batch, upstream) = (&mut self.batch, &*self.upstream);
-        match &mut self.entry {
-            Entry::Link(link) => link.take(frames, now, batch, upstream),
-            Entry::Sources(sources) => {
-                let alias = self.feeds[index].alias.as_deref();
-                sources.take(frames, (index, alias), now_unix_ns, batch, upstream)
-            }
-        }
-    }
-
-    /// Appends the batch; false if there was none.
-    fn append(&mut self) -> bool {
-        if self.batch.is_empty() {
-            return false;
-        }
-        self.upstream.messages.add(self.batch.len() as u64);
-        self.upstream.bytes.add(self.batch.frame_bytes() as u64);
-        self.log.append(&mut self.batch);
-        self.publish_position();
-        true
-    }
-
-    /// The sequence moved without a message: what came before goes first.
-    fn advance(&mut self, position: Position) {
-        self.append();
-        self.log.advance(position);
-        self.publish_position();
-        self.wake();
-    }
-
-    fn wake(&self) {
-        self.shards.iter().for_each(|shard| shard.notify_one());
     }
 
     fn publish_position(&self) {
@@ -250,8 +240,13 @@ impl Poll {
         self.subscribe(sockets)?;
         let standing = self.feeds.iter().filter(|feed| feed.stands()).count();
         self.upstream.standing.set(standing as u64);
-        match &self.entry {
+        if self.expire_at <= now {
+            self.expire_at = now + EXPIRE_INTERVAL;
+            self.writer.expire(now_unix_ns());
+        }
+        match &mut self.entry {
             Entry::Link(link) => {
+                link.tick(now, &mut self.writer);
                 self.upstream.set_stale(link.is_stale(now));
                 let waits = standing > 0 && !link.has_followed() && now > started + 3 * BEAT_INTERVAL;
                 if waits && self.no_beats.say(now).is_some() {
@@ -263,7 +258,7 @@ impl Poll {
             Entry::Sources(_) => self.upstream.set_stale(standing == 0),
         }
         self.say_unsent(now);
-        Ok(())
+        self.end_turn(sockets, now)
     }
 }
 

@@ -3,10 +3,9 @@
 use std::ops::Deref;
 
 use trestle_messages::{Position, topic};
-use trestle_recorder::{Entered, Intake, RecordRules, SegmentBuilder, Sequences, SplitRule, Stamper};
+use trestle_recorder::{Entered, Intake, RecordRules, Sequences, SplitRule, Stamper};
 
-use super::link::Taken;
-use super::upstream::Upstream;
+use super::writer::Writer;
 
 /// Stands in for a forwarder: alias, split and stamp act here.
 #[derive(Debug)]
@@ -29,9 +28,8 @@ impl Sources {
         frames: &[F],
         (source, alias): (usize, Option<&[u8]>),
         now: u64,
-        batch: &mut SegmentBuilder,
-        upstream: &Upstream,
-    ) -> Taken {
+        writer: &mut Writer,
+    ) {
         let all = || frames.iter().map(|frame| &frame[..]);
         let (named, body_start) = match self.intake.enter(alias.is_some(), &frames[0], frames.len()) {
             Entered::AsSent => (None, 0),
@@ -40,23 +38,22 @@ impl Sources {
         };
         let topic = named.unwrap_or(&frames[0]);
         if topic::is_reserved(topic) {
-            upstream.reserved.add(1);
-            return Taken::Dropped;
+            writer.upstream.reserved.add(1);
+            return;
         }
         let mut stamp = self.stamper.stamp(topic, now);
         // What is not recorded is fetched on demand: there a counter that leaps may only mean that nobody listened.
         if stamp.offset != 0 && self.sequences.follows(topic) {
             let last = frames.last().expect("a message has a frame");
-            upstream.unsent.add(self.sequences.see(source, topic, last).into());
+            writer.upstream.unsent.add(self.sequences.see(source, topic, last).into());
         }
         if let Some(topic) = named {
             stamp.original_frames = true;
             stamp.body_start = u32::try_from(body_start).expect("a frame is below 4 GiB by configuration");
-            batch.push(std::iter::once(topic).chain(all()), stamp);
+            writer.push(std::iter::once(topic).chain(all()), stamp);
         } else {
-            batch.push(all(), stamp);
+            writer.push(all(), stamp);
         }
-        Taken::Message
     }
 
     /// Epoch and newest offset given out.
@@ -72,9 +69,12 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use trestle_recorder::{Log, RecordRule};
 
     use super::*;
+    use crate::ingest::Upstream;
 
     type Routed = (String, Vec<String>, Vec<String>, u64);
 
@@ -83,13 +83,15 @@ mod tests {
         let rules = RecordRules::from_iter([RecordRule::new("1"), RecordRule::new("eddn")]);
         let splits = vec!["=\\x20".parse().unwrap()];
         let mut sources = Sources::new(7, splits, rules, Sequences::default());
-        let (mut batch, upstream, log) = (SegmentBuilder::default(), Upstream::default(), Log::new(1 << 20));
+        let (log, upstream) = (Arc::new(Log::new(1 << 20)), Arc::new(Upstream::default()));
+        let mut cursor = log.cursor();
+        let mut writer = Writer::new(Arc::clone(&log), Vec::new(), Arc::clone(&upstream));
         for (alias, frames) in messages {
             let frames: Vec<&[u8]> = frames.iter().map(|frame| frame.as_bytes()).collect();
-            sources.take(&frames, (0, alias.map(str::as_bytes)), 5, &mut batch, &upstream);
+            sources.take(&frames, (0, alias.map(str::as_bytes)), 5, &mut writer);
         }
-        let (mut cursor, mut segments) = (log.cursor(), Vec::new());
-        log.append(&mut batch);
+        writer.flush();
+        let mut segments = Vec::new();
         log.read(&mut cursor, &mut segments).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let routed = segments.iter().flat_map(|segment| segment.messages()).map(|message| {

@@ -92,7 +92,8 @@ impl Fixture {
     }
 
     fn link(forwarder: &Publisher) -> Self {
-        Self::start(config::Upstream::Link(forwarder.endpoint.parse().unwrap()), Bounds::default())
+        let link = forwarder.endpoint.parse().unwrap();
+        Self::start(config::Upstream::Link { link, recorder: None }, Bounds::default())
     }
 
     fn sources(sources: &[&str], rules: RecordRules, bounds: Bounds) -> Self {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use trestle_recorder::RecordRules;
+use trestle_recorder::{FollowerCounts, RecordRules};
 
 use crate::tally::Tally;
 
@@ -23,12 +23,20 @@ pub struct Upstream {
     pub messages: Tally,
     /// Bytes of their frames.
     pub bytes: Tally,
-    /// Messages that never came: gaps in the offsets of the link.
+    /// Messages that never came, neither on the link nor by a replay.
     pub missing: Tally,
     /// Messages that their publisher's own counter says never came to us.
     pub unsent: Tally,
-    /// How many gaps there were.
+    /// Places where messages were missing on the link.
     pub holes: Tally,
+    /// Messages that were missing on the link and came by a replay.
+    pub repaired: Tally,
+    /// Messages that came by a replay because they were recorded before this edge came.
+    pub cloned: Tally,
+    /// Replays asked for.
+    pub replays: Tally,
+    /// Messages and beats of a second forwarder on the link.
+    pub foreign: Tally,
     /// Messages dropped because they had no stamp or another than a forwarder makes.
     pub malformed: Tally,
     /// Messages dropped because all their frames together were too large.
@@ -50,7 +58,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Whether the edge can serve browsers. Latched: at the first beat of a link, at once on sources.
+    /// Whether the edge can serve browsers. Latched: on a link when all that its recorder keeps is here, without one at the
+    /// first beat; at once on sources.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
@@ -77,6 +86,17 @@ impl Upstream {
 
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    pub(super) fn count(&self, counts: &FollowerCounts) {
+        let FollowerCounts { holes, repaired, missing, cloned, replays, epoch_changes, foreign } = *counts;
+        self.holes.set(holes);
+        self.repaired.set(repaired);
+        self.missing.set(missing);
+        self.cloned.set(cloned);
+        self.replays.set(replays);
+        self.epoch_changes.set(epoch_changes);
+        self.foreign.set(foreign);
     }
 
     pub(super) fn set_stale(&self, stale: bool) {

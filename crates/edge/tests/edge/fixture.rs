@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use zmq::SocketType;
 
 use crate::http::{Answer, Request};
@@ -24,8 +28,33 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
     }
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+/// A runtime with a thread of its own: a process's private services answer while the test waits for something else.
+struct Runtime {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Runtime {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel());
+        let thread = std::thread::spawn(move || {
+            let _ = runtime.block_on(stopped);
+        });
+        Self { handle, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.handle.block_on(future)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 /// An edge on free ports, with two shards if nothing else is said.
@@ -42,7 +71,7 @@ impl TestEdge {
             "trestle-edge --listen 127.0.0.1:0 --control 127.0.0.1:0 --metrics 127.0.0.1:0 {shards} {flags}"
         );
         let config = trestle_process::config::parse(line.split_whitespace(), &HashMap::new()).unwrap();
-        let runtime = runtime();
+        let runtime = Runtime::new();
         let running = runtime.block_on(trestle_edge::start(config)).unwrap();
         Self { runtime, running }
     }
@@ -56,7 +85,8 @@ impl TestEdge {
 
     /// On the link of `forwarder`, and ready.
     pub(crate) fn behind(forwarder: &Forwarder, flags: &str) -> Self {
-        let edge = Self::start(&format!("--link {} {flags}", forwarder.link()));
+        let edge =
+            Self::start(&format!("--link {} --recorder {} {flags}", forwarder.link(), forwarder.recorder()));
         edge.wait_ready();
         edge
     }
@@ -179,18 +209,34 @@ pub(crate) struct Forwarder {
     runtime: Runtime,
     running: Option<trestle_forwarder::Running>,
     flags: String,
+    /// Where it listened: frontend, link and gRPC.
+    addresses: [String; 3],
 }
 
 impl Forwarder {
     pub(crate) fn start(flags: &str) -> Self {
-        let mut forwarder = Self { runtime: runtime(), running: None, flags: flags.to_owned() };
-        forwarder.start_at("127.0.0.1:0", "127.0.0.1:0");
+        let mut forwarder = Self {
+            runtime: Runtime::new(),
+            running: None,
+            flags: flags.to_owned(),
+            addresses: Default::default(),
+        };
+        forwarder.start_at("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0");
         forwarder
     }
 
-    fn start_at(&mut self, frontend: &str, link: &str) {
+    /// One that is not there yet: an edge can be started on its ports, and then it.
+    pub(crate) fn absent(flags: &str) -> (Self, String) {
+        let mut forwarder = Self::start(flags);
+        let addresses = forwarder.stop();
+        let edge = format!("--link {} --recorder http://{}", addresses[1], addresses[2]);
+        forwarder.addresses = addresses;
+        (forwarder, edge)
+    }
+
+    fn start_at(&mut self, frontend: &str, link: &str, grpc: &str) {
         let line = format!(
-            "trestle-forwarder --frontend {frontend} --link {link} --backend 127.0.0.1:0 --grpc 127.0.0.1:0 \
+            "trestle-forwarder --frontend {frontend} --link {link} --backend 127.0.0.1:0 --grpc {grpc} \
              --metrics 127.0.0.1:0 {}",
             self.flags
         );
@@ -210,12 +256,78 @@ impl Forwarder {
         self.running().link.clone()
     }
 
+    pub(crate) fn recorder(&self) -> String {
+        format!("http://{}", self.running().grpc)
+    }
+
+    /// Ends it; returns where it listened: frontend, link and gRPC.
+    fn stop(&mut self) -> [String; 3] {
+        let running = self.running.take().expect("it was not stopped");
+        let addresses = [running.frontend.clone(), running.link.clone(), running.grpc.to_string()];
+        self.runtime.block_on(running.shutdown());
+        addresses
+    }
+
+    /// Starts one that is [`absent`](Self::absent).
+    pub(crate) fn appear(&mut self) {
+        let [frontend, link, grpc] = self.addresses.clone();
+        self.start_at(&frontend, &link, &grpc);
+    }
+
     /// Ends it and starts another on the same ports, after `meanwhile`.
     pub(crate) fn restart(&mut self, meanwhile: impl FnOnce()) {
-        let running = self.running.take().expect("it was not stopped");
-        let (frontend, link) = (running.frontend.clone(), running.link.clone());
-        self.runtime.block_on(running.shutdown());
+        self.addresses = self.stop();
         meanwhile();
-        self.start_at(&frontend, &link);
+        self.appear();
+    }
+}
+
+/// Between a forwarder's link and an edge: loses every third message, but no beat.
+pub(crate) struct LossyLink {
+    pub(crate) endpoint: String,
+    lost: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LossyLink {
+    pub(crate) fn start(link: &str) -> Self {
+        let (up, down) = (socket(SocketType::XSUB), socket(SocketType::XPUB));
+        up.connect(link).unwrap();
+        down.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = down.get_last_endpoint().unwrap().unwrap();
+        let (lost, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, ended) = (Arc::clone(&lost), Arc::clone(&is_over));
+        let run = move || {
+            let mut n = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let mut items = [up.as_poll_item(zmq::POLLIN), down.as_poll_item(zmq::POLLIN)];
+                zmq::poll(&mut items, 20).unwrap();
+                while let Ok(subscription) = down.recv_bytes(zmq::DONTWAIT) {
+                    up.send(subscription, 0).unwrap();
+                }
+                while let Ok(message) = up.recv_multipart(zmq::DONTWAIT) {
+                    n += u64::from(!message[0].starts_with(b"\0trestle"));
+                    if !message[0].starts_with(b"\0trestle") && n % 3 == 0 {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        down.send_multipart(message, 0).unwrap();
+                    }
+                }
+            }
+        };
+        Self { endpoint, lost, is_over, thread: Some(std::thread::spawn(run)) }
+    }
+
+    /// Messages lost so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for LossyLink {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }

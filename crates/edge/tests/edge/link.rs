@@ -1,7 +1,9 @@
 //! An edge behind a forwarder.
 
+use serde_json::{Value, json};
+
 use crate::client::{Client, JSON, Said};
-use crate::fixture::{Feed, Forwarder, TestEdge, until};
+use crate::fixture::{Feed, Forwarder, LossyLink, TestEdge, until};
 use crate::http::Request;
 
 #[test]
@@ -87,4 +89,101 @@ fn a_forwarder_that_goes_and_comes_back_is_followed_again() {
     });
     assert_eq!(client.next(), Said::text("after"), "on the connection that it had");
     assert_eq!(edge.metric("upstream_epoch_changes_total"), 1);
+}
+
+/// Subscribes to jobs/ from `since` on and gives the reply.
+fn resume(client: &mut Client, since: &Value) -> Value {
+    client.command(&json!({"id": 1, "subscribe": {"topics": ["jobs/"], "since": since}}))["subscribed"].take()
+}
+
+/// The position and text of the next `n` events.
+fn events(client: &mut Client, n: usize) -> Vec<(Value, Value)> {
+    (0..n).map(|_| client.event()).map(|mut event| (event["position"].take(), event["text"].take())).collect()
+}
+
+#[test]
+fn an_edge_that_starts_late_has_the_same_history() {
+    let forwarder = Forwarder::start("--record jobs/");
+    let early = TestEdge::behind(&forwarder, "");
+    let feed = Feed::connected(&forwarder);
+    feed.wait_for("+jobs/");
+    let mut client = Client::json(&early, "/ws?topic=jobs/");
+    (0..100).for_each(|n| feed.send(&["jobs/1", &n.to_string()]));
+    let seen = events(&mut client, 100);
+
+    let late = TestEdge::behind(&forwarder, "");
+    assert_eq!(late.metric("upstream_cloned_messages_total"), 100);
+    assert_eq!(late.metric("upstream_head"), 100);
+    for edge in [&early, &late] {
+        let mut again = Client::json(edge, "/ws");
+        assert_eq!(resume(&mut again, &seen[9].0)["recovered"], true);
+        assert_eq!(events(&mut again, 90), seen[10..]);
+        assert_eq!(again.named("caught_up")["replayed"], 90);
+    }
+    feed.send(&["jobs/1", "live"]);
+    assert_eq!(events(&mut client, 1)[0].1, "live");
+    late.until_metric("upstream_head", |head| head == 101);
+    assert_eq!(late.metric("upstream_holes_total"), 0);
+}
+
+#[test]
+fn what_the_link_loses_is_repaired() {
+    let forwarder = Forwarder::start("");
+    let link = LossyLink::start(&forwarder.link());
+    let edge = TestEdge::start(&format!("--link {} --recorder {}", link.endpoint, forwarder.recorder()));
+    edge.wait_ready();
+    let feed = Feed::connected(&forwarder);
+    feed.wait_for("+");
+    let mut client = Client::raw(&edge, "/");
+    for n in 0..300 {
+        feed.send(&["jobs/1", &n.to_string()]);
+    }
+    let expected: Vec<_> = (0..300).map(|n| n.to_string()).collect();
+    assert_eq!(client.texts(300), expected);
+    let lost = edge.until_metric("upstream_repaired_messages_total", |repaired| repaired == link.lost());
+    assert!(lost >= 90, "{lost}");
+    assert!(edge.metric("upstream_holes_total") > 0);
+    assert_eq!(edge.metric("dropped_messages_total{hop=\"link\",cause=\"hole\"}"), 0);
+}
+
+#[test]
+fn an_edge_waits_for_its_forwarder() {
+    let (mut forwarder, flags) = Forwarder::absent("");
+    let edge = TestEdge::start(&flags);
+    let ready = edge.private("/readyz");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert_eq!(Request::websocket("/ws", JSON).to(edge.address()).status, 503);
+    forwarder.appear();
+    edge.wait_ready();
+    assert_eq!(edge.private("/readyz").text(), "ready\n");
+    Client::json(&edge, "/ws").hang_up();
+}
+
+#[test]
+fn a_forwarder_that_begins_anew_is_told_in_its_place() {
+    let mut forwarder = Forwarder::start("");
+    let edge = TestEdge::behind(&forwarder, "");
+    let feed = Feed::connected(&forwarder);
+    feed.wait_for("+");
+    let mut client = Client::json(&edge, "/ws?topic=jobs/");
+    feed.send(&["jobs/1", "before"]);
+    let before = client.event();
+    forwarder.restart(|| {
+        // From memory, though the forwarder is away.
+        let mut meanwhile = Client::json(&edge, "/ws");
+        assert_eq!(resume(&mut meanwhile, &client.welcome["position"])["recovered"], true);
+        assert_eq!(events(&mut meanwhile, 1)[0].0, before["position"]);
+    });
+    until("a message", || {
+        feed.send(&["jobs/1", "after"]);
+        (edge.metric("upstream_messages_total") > 1).then_some(())
+    });
+    let lost = client.named("lost");
+    assert_eq!((&lost["cause"], lost.get("count")), (&"epoch_changed".into(), None));
+    assert_eq!(client.event()["text"], "after");
+    assert_eq!(edge.metric("upstream_epoch_changes_total"), 1);
+
+    let late = TestEdge::behind(&forwarder, "");
+    let reply = resume(&mut Client::json(&late, "/ws"), &before["position"]);
+    assert_eq!((&reply["recovered"], &reply["reason"]), (&false.into(), &"epoch_changed".into()), "{reply}");
 }

@@ -1,0 +1,125 @@
+//! The forwarder's `Recorder`, asked for what is missing here; with `control` the only room that knows tonic.
+
+use std::time::{Duration, Instant};
+
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use trestle_messages::v1::ReplayRequest;
+use trestle_messages::v1::recorder_client::RecorderClient;
+use trestle_process::grpc::{LinkToken, Presenter, presenter};
+use trestle_recorder::Ask;
+use warp::http::Uri;
+
+use crate::ingest::{Answer, Answers, Replays, Seldom};
+
+/// A recorder that does not answer within this is tried again.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// A connection that carries nothing is probed this often, and given up as long after.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// After a failure it is tried again so much later …
+const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+/// … and twice as much after each further one, up to this: an edge that waits for its forwarder is ready soon after it.
+const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+
+/// What is needed to reach it.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// `--recorder`.
+    pub(crate) url: Uri,
+    /// What it asks for.
+    pub(crate) token: Option<LinkToken>,
+    /// All frames of a message together.
+    pub(crate) message_bytes_max: usize,
+}
+
+/// A batch has a message at least, and what it holds beside the frames.
+const BATCH_OVERHEAD_BYTES: usize = 4 << 20;
+
+type Client = RecorderClient<InterceptedService<Channel, Presenter>>;
+
+/// Answers `replays` until their other end is gone.
+pub(crate) async fn serve(options: Options, replays: Replays) {
+    let Replays { mut asks, answers } = replays;
+    let mut recorder =
+        Recorder { options, client: None, back_off: BACK_OFF_MIN, failures: Seldom::default() };
+    let mut next = asks.recv().await;
+    while let Some(ask) = next {
+        next = tokio::select! {
+            // It makes the one under way worthless, which ends with its stream.
+            newer = asks.recv() => newer,
+            () = recorder.answer(ask, &answers) => asks.recv().await,
+        };
+    }
+}
+
+struct Recorder {
+    options: Options,
+    /// Made anew after each failure, so that the name is resolved anew, too.
+    client: Option<Client>,
+    back_off: Duration,
+    failures: Seldom,
+}
+
+impl Recorder {
+    async fn answer(&mut self, ask: Ask, answers: &Answers) {
+        let answer = match self.replay(ask, answers).await {
+            Ok(()) => {
+                self.back_off = BACK_OFF_MIN;
+                Answer::End
+            }
+            // The forwarder has begun anew, or records nothing: its next beat says so.
+            Err(status) if status.code() == Code::FailedPrecondition => {
+                tracing::debug!("--recorder {}: no replay: {}", self.options.url, status.message());
+                Answer::Failed
+            }
+            Err(status) => {
+                self.client = None;
+                self.say(&status);
+                tokio::time::sleep(self.back_off).await;
+                self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+                Answer::Failed
+            }
+        };
+        answers.send(ask, answer).await;
+    }
+
+    async fn replay(&mut self, ask: Ask, answers: &Answers) -> Result<(), Status> {
+        let Ask { epoch, after, through, .. } = ask;
+        let client = self.client().await?;
+        let mut batches = client.replay(ReplayRequest { epoch, after, through }).await?.into_inner();
+        while let Some(batch) = batches.message().await? {
+            if !answers.send(ask, Answer::Batch(batch)).await {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn client(&mut self) -> Result<&mut Client, Status> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => self.connect().await?,
+        };
+        Ok(self.client.insert(client))
+    }
+
+    async fn connect(&self) -> Result<Client, Status> {
+        let Options { url, token, message_bytes_max } = &self.options;
+        let endpoint = Endpoint::from(url.clone())
+            .connect_timeout(CONNECT_MAX)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
+        let client = RecorderClient::with_interceptor(channel, presenter(token.as_ref()));
+        Ok(client.max_decoding_message_size(message_bytes_max.saturating_add(BATCH_OVERHEAD_BYTES)))
+    }
+
+    fn say(&mut self, status: &Status) {
+        if let Some(unsaid) = self.failures.say(Instant::now()) {
+            let (url, reason) = (&self.options.url, status.message());
+            tracing::warn!(unsaid, "--recorder {url}: no replay: {:?}: {reason}; trying on", status.code());
+        }
+    }
+}
