@@ -2,7 +2,7 @@
 //!
 //! - [`Log`] holds the newest messages as immutable [`Segment`]s; each reader has a [`Cursor`].
 //! - [`Stamper`] numbers messages where they enter, by the [`RecordRules`]; [`Intake`] names those without a topic.
-//! - [`Follower`] reads stamps and beats at the other end: ready, stale, holes, a foreign forwarder.
+//! - [`Follower`] reads stamps, beats and replays at the other end: what goes into the log there, and what is to be asked for.
 //! - [`Sequences`] follows publishers' own counters: what was lost before it came here.
 //! - [`Interest`] counts which prefixes are wanted, for what goes up.
 //!
