@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import history
 from clients import Client
 from cluster import Cluster
 from feed import Feed
@@ -93,6 +94,7 @@ async def run(options: argparse.Namespace) -> bool:
         tasks = [asyncio.create_task(client.run()) for client in clients]
         await wreak(cluster, options, choices)
         behind = await settle(feed, clients)
+        recorded = await history.recorded(cluster.urls[0], [client.position for client in clients]) if options.data else None
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -102,10 +104,11 @@ async def run(options: argparse.Namespace) -> bool:
 
     total = Verdict()
     for client in clients:
-        total.add(client.record.verdict)
+        total.add(client.record.judge(recorded))
     show(
         [
             ("messages published", feed.n_sent),
+            *([("messages recorded", sum(map(len, recorded.values())))] if recorded else []),
             ("events received", total.events),
             ("of those replayed", total.replayed),
             ("connections made", sum(client.n_connections for client in clients)),
@@ -114,6 +117,7 @@ async def run(options: argparse.Namespace) -> bool:
             *((f"told: {cause}", count) for cause, count in sorted(total.told.items())),
             ("missing, and told", total.missing_told),
             ("missing, and NOT told", total.missing_untold),
+            ("on the way to a killed forwarder", total.never_recorded),
             ("duplicates", total.duplicates),
             ("out of order", total.out_of_order),
             ("clients that did not get the end", len(behind)),

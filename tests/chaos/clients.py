@@ -31,6 +31,10 @@ class Client:
         self._position: str | None = None
         self._caught_up = False
 
+    @property
+    def position(self) -> str | None:
+        return self._position
+
     async def run(self) -> None:
         while True:
             url = self._random.choice(self._urls)

@@ -2,7 +2,7 @@
 
 The feed numbers the messages of each topic. A client's record is right if after n comes n + 1. A number that comes again
 is a duplicate, a smaller one is out of order. A gap is right only if the client was told before of a loss that may have
-been this one.
+been this one, or if nobody could have it: what a publisher had on its way to a forwarder that was killed was never recorded.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ class Verdict:
     out_of_order: int = 0
     missing_untold: int = 0
     missing_told: int = 0
+    never_recorded: int = 0
     told: Counter = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
@@ -29,6 +30,7 @@ class Verdict:
         self.out_of_order += other.out_of_order
         self.missing_untold += other.missing_untold
         self.missing_told += other.missing_told
+        self.never_recorded += other.never_recorded
         self.told += other.told
         self.faults += other.faults
 
@@ -42,6 +44,8 @@ class Record:
 
     def __init__(self, name: str):
         self.name = name
+        # Of which nothing was told: topic, the number before and the number after.
+        self.gaps: list[tuple[str, int, int]] = []
         self.verdict = Verdict()
         self._last: dict[str, int] = {}
         # Topics that went on since the last loss was told: a gap in one of these was not told.
@@ -61,8 +65,7 @@ class Record:
         if last is not None and number > last + 1:
             missing = number - last - 1
             if topic in self._settled:
-                verdict.missing_untold += missing
-                verdict.faults.append(f"{self.name}: {topic} {number} after {last}, and nothing was told")
+                self.gaps.append((topic, last, number))
             else:
                 verdict.missing_told += missing
         self._last[topic] = number
@@ -71,6 +74,19 @@ class Record:
     def lost(self, cause: str) -> None:
         self.verdict.told[cause] += 1
         self._settled.clear()
+
+    def judge(self, recorded: dict[str, set[int]] | None) -> Verdict:
+        """Everything, gaps included. `recorded`: all that was, by topic; None where nobody knows: then all was."""
+        verdict = self.verdict
+        for topic, last, number in self.gaps:
+            gap = range(last + 1, number)
+            missing = len(gap) if recorded is None else sum(n in recorded.get(topic, ()) for n in gap)
+            verdict.never_recorded += len(gap) - missing
+            if missing:
+                verdict.missing_untold += missing
+                verdict.faults.append(f"{self.name}: {topic} {number} after {last}, and nothing was told")
+        self.gaps.clear()
+        return verdict
 
     def has(self, topic: str, number: int) -> bool:
         return self._last.get(topic, 0) >= number

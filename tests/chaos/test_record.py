@@ -3,11 +3,11 @@
 from record import Record
 
 
-def judged(*steps):
+def judged(*steps, recorded=None):
     record = Record("client")
     for step in steps:
         record.event("a", step) if isinstance(step, int) else record.lost(step)
-    return record.verdict
+    return record.judge(recorded)
 
 
 def test_what_is_right():
@@ -20,6 +20,12 @@ def test_what_is_missing_must_have_been_told():
     assert judged(5, "link_hole", 9).missing_told == 3
     assert judged(5, "link_hole", 9, 11).missing_untold == 1, "one loss told excuses one gap"
     assert not judged(5, 7).is_clean
+
+
+def test_what_was_never_recorded_is_nobodys_loss():
+    verdict = judged(5, 9, recorded={"a": {5, 7, 9}})
+    assert (verdict.missing_untold, verdict.never_recorded, verdict.is_clean) == (1, 2, False)
+    assert judged(5, 9, recorded={"a": {5, 9}}).is_clean
 
 
 def test_a_loss_told_excuses_no_repeat():
