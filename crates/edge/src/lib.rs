@@ -98,7 +98,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let appended: Vec<_> = listeners.iter().map(|_| Arc::new(Notify::new())).collect();
     let mut ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
     let upstream = Arc::clone(&ingest.upstream);
-    let repairs = config.recorder.clone().zip(ingest.replays.take());
+    let mut tasks = Vec::new();
+    let questions = config.recorder.clone().zip(ingest.replays.take()).map(|(url, replays)| {
+        let message_bytes_max = ingest::message_bytes_max(config.bounds());
+        let options = Arc::new(recorder::Options { url, token, message_bytes_max });
+        let (questions, answers) = recorder::questions(Arc::clone(&options));
+        tasks.push(tokio::spawn(recorder::serve(options, replays)).abort_handle());
+        tasks.push(tokio::spawn(answers).abort_handle());
+        questions
+    });
+    if questions.is_none() && config.link.is_some() {
+        tracing::warn!("no --recorder: history begins with this edge, and what the link loses is lost");
+    }
 
     let admission = Arc::new(Admission::new(rate, Instant::now()));
     let (stop, stopping) = watch::channel(false);
@@ -119,6 +130,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             appended,
             upstream: Arc::clone(&upstream),
             interest: ingest.interest.clone(),
+            questions: questions.clone(),
             metrics: Arc::clone(&counts[nth]),
             admission: Arc::clone(&admission),
             draining: drain.draining(),
@@ -138,14 +150,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let private =
         Private { registry: metrics::registry(counts, upstream, log), readiness: Box::new(readiness) };
     let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();
-    let mut tasks = vec![private, serving, storms];
-    if let Some((url, replays)) = repairs {
-        let message_bytes_max = ingest::message_bytes_max(config.bounds());
-        let options = recorder::Options { url, token, message_bytes_max };
-        tasks.push(tokio::spawn(recorder::serve(options, replays)).abort_handle());
-    } else if config.link.is_some() {
-        tracing::warn!("no --recorder: history begins with this edge, and what the link loses is lost");
-    }
+    tasks.extend([private, serving, storms]);
     tracing::info!(
         "listening on http://{address}/, gRPC on {control}, metrics on http://{metrics_address}/metrics"
     );

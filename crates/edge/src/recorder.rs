@@ -1,12 +1,16 @@
-//! The forwarder's `Recorder`, asked for what is missing here; with `control` the only room that knows tonic.
+//! The forwarder's `Recorder`, asked for what is missing here and where the sequence stands; with `control` the only room that knows tonic.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
-use trestle_messages::v1::ReplayRequest;
+use trestle_messages::Position;
 use trestle_messages::v1::recorder_client::RecorderClient;
+use trestle_messages::v1::{RecorderStatusRequest, ReplayRequest};
 use trestle_process::grpc::{LinkToken, Presenter, presenter};
 use trestle_recorder::Ask;
 use warp::http::Uri;
@@ -21,6 +25,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 /// … and twice as much after each further one, up to this: an edge that waits for its forwarder is ready soon after it.
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+
+/// Where the sequence stands is asked for this long; a client waits for it.
+const STATUS_MAX: Duration = Duration::from_secs(2);
 
 /// What is needed to reach it.
 #[derive(Debug)]
@@ -39,10 +46,10 @@ const BATCH_OVERHEAD_BYTES: usize = 4 << 20;
 type Client = RecorderClient<InterceptedService<Channel, Presenter>>;
 
 /// Answers `replays` until their other end is gone.
-pub(crate) async fn serve(options: Options, replays: Replays) {
+pub(crate) async fn serve(options: Arc<Options>, replays: Replays) {
     let Replays { mut asks, answers } = replays;
-    let mut recorder =
-        Recorder { options, client: None, back_off: BACK_OFF_MIN, failures: Seldom::default() };
+    let connection = Connection { options, client: None };
+    let mut recorder = Recorder { connection, back_off: BACK_OFF_MIN, failures: Seldom::default() };
     let mut next = asks.recv().await;
     while let Some(ask) = next {
         next = tokio::select! {
@@ -53,10 +60,44 @@ pub(crate) async fn serve(options: Options, replays: Replays) {
     }
 }
 
+/// What shards want to know: where the sequence stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Questions(mpsc::UnboundedSender<oneshot::Sender<Option<Position>>>);
+
+impl Questions {
+    /// Where the recorder stands; `None` if it could not be asked within two seconds.
+    pub(crate) async fn position(&self) -> Option<Position> {
+        let (answer, answered) = oneshot::channel();
+        // Nobody answers during shutdown.
+        self.0.send(answer).ok()?;
+        answered.await.ok().flatten()
+    }
+}
+
+/// The questions, and the task that answers them until the last asker is gone.
+pub(crate) fn questions(options: Arc<Options>) -> (Questions, impl Future<Output = ()> + Send) {
+    let (ask, mut asked) = mpsc::unbounded_channel::<oneshot::Sender<_>>();
+    let mut connection = Connection { options, client: None };
+    let answer = async move {
+        let mut askers = Vec::new();
+        // All who ask before a call have its answer.
+        while asked.recv_many(&mut askers, usize::MAX).await > 0 {
+            let position = timeout(STATUS_MAX, connection.position()).await;
+            let position = position.ok().and_then(Result::ok);
+            if position.is_none() {
+                connection.client = None;
+            }
+            for asker in askers.drain(..) {
+                // Its shard may have ended.
+                let _ = asker.send(position);
+            }
+        }
+    };
+    (Questions(ask), answer)
+}
+
 struct Recorder {
-    options: Options,
-    /// Made anew after each failure, so that the name is resolved anew, too.
-    client: Option<Client>,
+    connection: Connection,
     back_off: Duration,
     failures: Seldom,
 }
@@ -70,11 +111,15 @@ impl Recorder {
             }
             // The forwarder has begun anew, or records nothing: its next beat says so.
             Err(status) if status.code() == Code::FailedPrecondition => {
-                tracing::debug!("--recorder {}: no replay: {}", self.options.url, status.message());
+                tracing::debug!(
+                    "--recorder {}: no replay: {}",
+                    self.connection.options.url,
+                    status.message()
+                );
                 Answer::Failed
             }
             Err(status) => {
-                self.client = None;
+                self.connection.client = None;
                 self.say(&status);
                 tokio::time::sleep(self.back_off).await;
                 self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
@@ -86,7 +131,7 @@ impl Recorder {
 
     async fn replay(&mut self, ask: Ask, answers: &Answers) -> Result<(), Status> {
         let Ask { epoch, after, through, .. } = ask;
-        let client = self.client().await?;
+        let client = self.connection.client().await?;
         let mut batches = client.replay(ReplayRequest { epoch, after, through }).await?.into_inner();
         while let Some(batch) = batches.message().await? {
             if !answers.send(ask, Answer::Batch(batch)).await {
@@ -94,6 +139,26 @@ impl Recorder {
             }
         }
         Ok(())
+    }
+
+    fn say(&mut self, status: &Status) {
+        if let Some(unsaid) = self.failures.say(Instant::now()) {
+            let (url, reason) = (&self.connection.options.url, status.message());
+            tracing::warn!(unsaid, "--recorder {url}: no replay: {:?}: {reason}; trying on", status.code());
+        }
+    }
+}
+
+struct Connection {
+    options: Arc<Options>,
+    /// Made anew after each failure, so that the name is resolved anew, too.
+    client: Option<Client>,
+}
+
+impl Connection {
+    async fn position(&mut self) -> Result<Position, Status> {
+        let status = self.client().await?.status(RecorderStatusRequest {}).await?.into_inner();
+        Ok(Position { epoch: status.epoch, offset: status.head })
     }
 
     async fn client(&mut self) -> Result<&mut Client, Status> {
@@ -105,7 +170,7 @@ impl Recorder {
     }
 
     async fn connect(&self) -> Result<Client, Status> {
-        let Options { url, token, message_bytes_max } = &self.options;
+        let Options { url, token, message_bytes_max } = &*self.options;
         let endpoint = Endpoint::from(url.clone())
             .connect_timeout(CONNECT_MAX)
             .tcp_nodelay(true)
@@ -114,12 +179,5 @@ impl Recorder {
         let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
         let client = RecorderClient::with_interceptor(channel, presenter(token.as_ref()));
         Ok(client.max_decoding_message_size(message_bytes_max.saturating_add(BATCH_OVERHEAD_BYTES)))
-    }
-
-    fn say(&mut self, status: &Status) {
-        if let Some(unsaid) = self.failures.say(Instant::now()) {
-            let (url, reason) = (&self.options.url, status.message());
-            tracing::warn!(unsaid, "--recorder {url}: no replay: {:?}: {reason}; trying on", status.code());
-        }
     }
 }

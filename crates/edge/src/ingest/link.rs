@@ -82,22 +82,12 @@ impl Link {
             return self.malformed(now, "a message without a stamp", &writer.upstream);
         };
         let passing = self.follower.on_stamp(&stamp, now, || Kept::copy(body, stamp));
-        if !self.follower.has_actions() {
-            if passing == Passing::Now {
-                writer.push(body.iter().map(|frame| &frame[..]), stamp);
-            }
-            return;
-        }
-        // What is missing before this message is told before it; what has waited for it follows.
-        let (behind, before): (Vec<_>, Vec<_>) = self
-            .follower
-            .take_actions()
-            .partition(|action| matches!(action, Action::Deliver(_) | Action::Cloned));
-        before.into_iter().for_each(|action| self.obey(action, writer));
         if passing == Passing::Now {
             writer.push(body.iter().map(|frame| &frame[..]), stamp);
         }
-        behind.into_iter().for_each(|action| self.obey(action, writer));
+        if self.follower.has_actions() {
+            self.act(writer);
+        }
     }
 
     /// Takes what has come of replays.

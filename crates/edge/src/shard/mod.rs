@@ -26,6 +26,7 @@ use crate::drain::{Draining, Occupied};
 use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
 use crate::metrics::ShardMetrics;
+use crate::recorder::Questions;
 use state::State;
 
 pub(crate) use files::raise_limit;
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) appended: Arc<Notify>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) interest: InterestSender,
+    /// Where the recorder is asked, if there is one.
+    pub(crate) questions: Option<Questions>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) draining: Draining,
@@ -92,6 +95,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             subscriptions_max: options.limits.subscriptions_max,
         };
         let Options { handshake_timeout, flush_window, .. } = options;
+        let questions = options.questions.clone();
         let (mut draining, mut occupied) = (options.draining.clone(), Some(options.occupied.clone()));
         let state = Rc::new(RefCell::new(State::new(options)));
 
@@ -99,6 +103,9 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         tasks.spawn_local(deliver(Rc::clone(&state), appended, flush_window));
         tasks.spawn_local(keep_time(Rc::clone(&state)));
         tasks.spawn_local(keep_pace(Rc::clone(&state)));
+        if let Some(questions) = questions {
+            tasks.spawn_local(ask(Rc::clone(&state), questions));
+        }
         let opening = connection::open_all(Rc::clone(&state), openings, draining.clone(), handshake_timeout);
         tasks.spawn_local(opening);
         tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout, metrics));
@@ -154,6 +161,16 @@ async fn keep_pace(state: Rc<RefCell<State>>) {
             () = tokio::time::sleep_until(at.into()) => state.borrow_mut().release(),
             () = release.sooner.notified() => {}
         }
+    }
+}
+
+/// Asks the recorder where it stands when a client comes from where this edge has not been.
+async fn ask(state: Rc<RefCell<State>>, questions: Questions) {
+    let question = state.borrow().question();
+    loop {
+        question.notified().await;
+        let position = questions.position().await;
+        state.borrow_mut().recorder_is(position);
     }
 }
 

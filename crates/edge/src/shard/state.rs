@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use trestle_hub::ws::Deflate;
 use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Visit};
+use trestle_messages::Position;
 
 use super::Options;
 use crate::drain::Order;
@@ -38,6 +39,10 @@ pub(crate) struct State {
     upstream: Arc<Upstream>,
     rules_version: u64,
     interest: InterestSender,
+    /// Notified when the recorder is to be asked.
+    question: Rc<Notify>,
+    /// It was, and has not answered.
+    is_asking: bool,
     metrics: Arc<ShardMetrics>,
     ticks: u32,
 }
@@ -62,7 +67,8 @@ struct Socket {
 
 impl State {
     pub(super) fn new(options: Options) -> Self {
-        let hub = Hub::new(options.name, options.limits, options.log, Instant::now());
+        let mut hub = Hub::new(options.name, options.limits, options.log, Instant::now());
+        hub.set_can_ask(options.questions.is_some());
         Self {
             hub,
             sockets: Vec::new(),
@@ -72,6 +78,8 @@ impl State {
             upstream: options.upstream,
             rules_version: 0,
             interest: options.interest,
+            question: Rc::default(),
+            is_asking: false,
             metrics: options.metrics,
             ticks: 0,
         }
@@ -105,6 +113,17 @@ impl State {
 
     pub(super) fn release_at(&self) -> Rc<Release> {
         Rc::clone(&self.release_at)
+    }
+
+    pub(super) fn question(&self) -> Rc<Notify> {
+        Rc::clone(&self.question)
+    }
+
+    /// The recorder's answer; `None` if it gave none.
+    pub(super) fn recorder_is(&mut self, position: Option<Position>) {
+        self.is_asking = false;
+        self.hub.recorder_is(position);
+        self.flush();
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
@@ -243,6 +262,11 @@ impl State {
                 InterestChange::Wanted(prefix) => self.interest.add(&prefix),
                 InterestChange::Unwanted(prefix) => self.interest.remove(&prefix),
             }
+        }
+        // One question at a time: an answer is good for those who asked before it.
+        if !self.is_asking && self.hub.take_question() {
+            self.is_asking = true;
+            self.question.notify_one();
         }
         self.arm_release();
         let Counts { deliveries, received, bytes_out, dropped_slow, conflated, .. } = self.hub.counts();

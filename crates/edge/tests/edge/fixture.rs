@@ -282,10 +282,11 @@ impl Forwarder {
     }
 }
 
-/// Between a forwarder's link and an edge: loses every third message, but no beat.
+/// Between a forwarder's link and an edge: loses every third message, but no beat; while it is cut, everything.
 pub(crate) struct LossyLink {
     pub(crate) endpoint: String,
     lost: Arc<AtomicU64>,
+    is_cut: Arc<AtomicBool>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -298,6 +299,8 @@ impl LossyLink {
         let endpoint = down.get_last_endpoint().unwrap().unwrap();
         let (lost, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, ended) = (Arc::clone(&lost), Arc::clone(&is_over));
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::clone(&is_cut);
         let run = move || {
             let mut n = 0;
             while !ended.load(Ordering::Relaxed) {
@@ -307,6 +310,9 @@ impl LossyLink {
                     up.send(subscription, 0).unwrap();
                 }
                 while let Ok(message) = up.recv_multipart(zmq::DONTWAIT) {
+                    if cut.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     n += u64::from(!message[0].starts_with(b"\0trestle"));
                     if !message[0].starts_with(b"\0trestle") && n % 3 == 0 {
                         counted.fetch_add(1, Ordering::Relaxed);
@@ -316,7 +322,16 @@ impl LossyLink {
                 }
             }
         };
-        Self { endpoint, lost, is_over, thread: Some(std::thread::spawn(run)) }
+        Self { endpoint, lost, is_cut, is_over, thread: Some(std::thread::spawn(run)) }
+    }
+
+    /// Nothing comes through, until it is [`mend`](Self::mend)ed.
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.is_cut.store(false, Ordering::Relaxed);
     }
 
     /// Messages lost so far.

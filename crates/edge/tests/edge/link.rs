@@ -187,3 +187,32 @@ fn a_forwarder_that_begins_anew_is_told_in_its_place() {
     let reply = resume(&mut Client::json(&late, "/ws"), &before["position"]);
     assert_eq!((&reply["recovered"], &reply["reason"]), (&false.into(), &"epoch_changed".into()), "{reply}");
 }
+
+/// A client that was ahead of this edge, as one is that comes from another edge, and one from nowhere.
+#[test]
+fn a_position_that_the_edge_has_not_seen_is_asked_for() {
+    let forwarder = Forwarder::start("");
+    let (feed, link) = (Feed::connected(&forwarder), LossyLink::start(&forwarder.link()));
+    let ahead = TestEdge::behind(&forwarder, "");
+    let behind = TestEdge::start(&format!("--link {} --recorder {}", link.endpoint, forwarder.recorder()));
+    behind.wait_ready();
+    feed.wait_for("+");
+    let mut client = Client::json(&ahead, "/ws?topic=jobs/");
+    link.cut();
+    feed.send(&["jobs/1", "seen elsewhere"]);
+    let seen = client.event()["position"].take();
+
+    let mut moved = Client::json(&behind, "/ws");
+    moved.say(&json!({"id": 1, "subscribe": {"topics": ["jobs/"], "since": seen}}));
+    feed.send(&["jobs/1", "missed"]);
+    assert_eq!(client.event()["text"], "missed");
+    link.mend();
+    let reply = moved.named("reply");
+    assert_eq!(reply["subscribed"]["recovered"], true, "{reply}");
+    assert_eq!(moved.event()["text"], "missed");
+
+    let other = Forwarder::start("");
+    let foreign = Client::json(&TestEdge::behind(&other, ""), "/ws").welcome["position"].take();
+    let reply = resume(&mut Client::json(&behind, "/ws"), &foreign);
+    assert_eq!((&reply["recovered"], &reply["reason"]), (&false.into(), &"epoch_changed".into()), "{reply}");
+}
