@@ -1,8 +1,11 @@
 //! What a message costs on its way into the log, with and without what keeps it: the forwarder pays this for each.
+//!
+//! For counts of instructions, run the binary under `valgrind --tool=callgrind` with the words
+//! `instructions recorded|unrecorded TOPICS BATCHES`, with two numbers of batches (of 256): the difference is theirs.
 
 #![allow(missing_docs, reason = "the macro makes a public function")]
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use trestle_messages::v1::Stamp;
 use trestle_recorder::{Bounds, Log, RecordRule, RecordRules, SegmentBuilder};
 
@@ -26,7 +29,8 @@ impl Writer {
         let topics = (0..n_topics).map(|n| format!("jobs/{n}/progress")).collect();
         let mut writer = Self { log, batch: SegmentBuilder::default(), topics, n: 0, is_recorded };
         // Beyond all bounds, so that as much goes as comes.
-        for _ in 0..(bytes_max + (64 << 20)) / (BATCH as usize * 200) + 1_000 {
+        let ring_bytes = writer.log.ring_starts().rings.len().min(1) * (64 << 20);
+        for _ in 0..(bytes_max + ring_bytes) / (BATCH as usize * 200) + 500 {
             writer.append();
         }
         writer
@@ -76,4 +80,19 @@ criterion_group! {
     config = Criterion::default().warm_up_time(std::time::Duration::from_millis(500));
     targets = append
 }
-criterion_main!(benches);
+
+fn main() {
+    let words: Vec<_> = std::env::args().collect();
+    let Some(at) = words.iter().position(|word| word == "instructions") else {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+        return;
+    };
+    let rule = RecordRule { bytes_max: 1 << 20, ..RecordRule::new("") };
+    let rules =
+        if words[at + 1] == "recorded" { [rule].into_iter().collect() } else { RecordRules::nothing() };
+    let [n_topics, n_batches] = [at + 2, at + 3].map(|at| words[at].parse().expect("a number"));
+    let mut writer = Writer::new(n_topics, rules, 1 << 20);
+    (0..n_batches).for_each(|_| writer.append());
+    println!("{} messages", n_batches * BATCH);
+}

@@ -6,8 +6,8 @@ use trestle_messages::topic::TOPIC_BYTES_MAX;
 
 use super::Bounds;
 use super::live::{Live, SegmentId};
-use super::mark::Mark;
 use super::removal::is_removal;
+use super::views::Held;
 use crate::Message;
 
 /// Topics of common lengths cost no allocation of their own.
@@ -37,15 +37,15 @@ struct Value {
 
 impl LastValues {
     /// A recorded message comes.
-    pub(super) fn update(&mut self, message: &Message<'_>, mark: Mark, segment: SegmentId, live: &mut Live) {
-        let topic = message.topic();
+    pub(super) fn update(&mut self, message: &Message<'_>, held: &Held<'_>, live: &mut Live) {
+        let Held { topic, mark, segment, .. } = *held;
         if !message.has_topic() || topic.len() > TOPIC_BYTES_MAX || mark.offset <= self.gone_offset {
             return;
         }
         if is_removal(message) {
             return self.remove(topic, live);
         }
-        let bytes = u32::try_from(message.ring_bytes()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(held.bytes).unwrap_or(u32::MAX);
         let value = Value { seq: mark.seq, bytes, segment };
         self.bytes += u64::from(bytes);
         live.hold_for_last(segment, bytes.into());

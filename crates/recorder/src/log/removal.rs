@@ -8,6 +8,11 @@ use crate::Message;
 
 /// Whether all frames of its body are empty, or it is a typed event without a body.
 pub(super) fn is_removal(message: &Message<'_>) -> bool {
+    let mut frames = message.frames();
+    // By far the most messages are topic and body.
+    if frames.len() == 2 && message.stamp().body_start == 0 {
+        return frames.nth(1).is_some_and(<[u8]>::is_empty);
+    }
     let mut body = message.body();
     if body.len() == 2 && message.frames().nth(1) == Some(EVENT_MARKER) {
         return body.nth(1).is_some_and(is_bodiless);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::bounds::nanos;
 use super::live::{Live, SegmentId};
 use super::mark::Mark;
+use super::views::Held;
 use crate::{Message, RecordRule};
 
 /// A rule's newest messages: an unbroken run at the end of all that the rule rules. The messages are in the log's segments;
@@ -54,21 +55,21 @@ impl Ring {
         seq > self.gone_seq()
     }
 
-    /// A message of its rule comes.
-    pub(super) fn enter(&mut self, message: &Message<'_>, mark: Mark, segment: SegmentId, live: &mut Live) {
+    /// A message of its rule comes, which entered at `time_unix_ns`.
+    pub(super) fn enter(&mut self, held: &Held<'_>, time_unix_ns: u64, live: &mut Live) {
+        let Held { bytes, mark, segment, .. } = *held;
         if mark.offset <= self.gone_offset() {
             return;
         }
-        let (bytes, time) = (message.ring_bytes(), message.time_unix_ns());
         self.bytes += bytes;
         live.hold_for_ring(segment, bytes);
         match self.parts.back_mut().filter(|part| part.segment == segment) {
             Some(part) => {
                 part.last = mark;
                 part.bytes += bytes;
-                part.oldest_unix_ns = part.oldest_unix_ns.min(time);
+                part.oldest_unix_ns = part.oldest_unix_ns.min(time_unix_ns);
             }
-            None => self.parts.push_back(Part { segment, last: mark, bytes, oldest_unix_ns: time }),
+            None => self.parts.push_back(Part { segment, last: mark, bytes, oldest_unix_ns: time_unix_ns }),
         }
     }
 

@@ -13,6 +13,22 @@ use super::ring::Ring;
 use super::shelf::End;
 use crate::{Message, RecordRules, Segment, SegmentBuilder};
 
+/// A message as it is held: what several views need of it, looked up once.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    pub(super) topic: &'a [u8],
+    /// As rings count them.
+    pub(super) bytes: u64,
+    pub(super) mark: Mark,
+    pub(super) segment: SegmentId,
+}
+
+impl<'a> Held<'a> {
+    fn new(message: &Message<'a>, mark: Mark, segment: SegmentId) -> Self {
+        Self { topic: message.topic(), bytes: message.ring_bytes(), mark, segment }
+    }
+}
+
 /// Views of one sequence of messages, without the messages. The log's writer feeds them; whoever asks about the past
 /// looks here.
 #[derive(Debug)]
@@ -132,8 +148,9 @@ impl Views {
                 self.begin_epoch(position.epoch, Mark { offset: mark.offset - 1, seq: mark.seq - 1 });
             }
             self.come_to(mark);
-            self.hold_by_rule(&message, mark, id);
-            self.last.update(&message, mark, id, &mut self.live);
+            let held = Held::new(&message, mark, id);
+            self.hold_by_rule(&message, &held);
+            self.last.update(&message, &held, &mut self.live);
             if self.last.is_beyond(bounds) {
                 bound(self, mark.seq);
             }
@@ -142,13 +159,13 @@ impl Views {
     }
 
     /// A recorded message of this epoch is kept by its rule's ring, if it has a rule.
-    fn hold_by_rule(&mut self, message: &Message<'_>, mark: Mark, id: SegmentId) {
-        match self.rules.ruling_index(message.topic()) {
-            Some(rule) => self.rings[rule].enter(message, mark, id, &mut self.live),
-            None if self.unruled_gone.is_some_and(|gone| mark.offset <= gone.offset) => {}
-            None => match self.unruled.back_mut().filter(|last| last.0 == id) {
-                Some(last) => last.1 = mark,
-                None => self.unruled.push_back((id, mark)),
+    fn hold_by_rule(&mut self, message: &Message<'_>, held: &Held<'_>) {
+        match self.rules.ruling_index(held.topic) {
+            Some(rule) => self.rings[rule].enter(held, message.time_unix_ns(), &mut self.live),
+            None if self.unruled_gone.is_some_and(|gone| held.mark.offset <= gone.offset) => {}
+            None => match self.unruled.back_mut().filter(|last| last.0 == held.segment) {
+                Some(last) => last.1 = held.mark,
+                None => self.unruled.push_back((held.segment, held.mark)),
             },
         }
     }
@@ -259,7 +276,8 @@ impl Views {
         for (segment, id) in segments {
             for message in segment.messages_from(self.epoch_seq) {
                 if let Some(position) = message.position().filter(|at| at.epoch == self.epoch) {
-                    self.hold_by_rule(&message, Mark { offset: position.offset, seq: message.seq() }, id);
+                    let mark = Mark { offset: position.offset, seq: message.seq() };
+                    self.hold_by_rule(&message, &Held::new(&message, mark, id));
                 }
             }
         }

@@ -67,7 +67,9 @@ impl<'a> Message<'a> {
 
     /// Frame 0: what subscriptions match.
     pub fn topic(&self) -> &'a [u8] {
-        self.frames().next().expect("a message has a frame")
+        let (content, frame) = (self.content(), self.record().first_frame as usize);
+        let start = if frame == 0 { 0 } else { content.ends[frame - 1] as usize };
+        &content.bytes[start..content.ends[frame] as usize]
     }
 
     /// Whether frame 0 is a topic beside a body. A single frame without alias or split is both at once.
