@@ -175,6 +175,9 @@ fn readiness(upstream: &Upstream, draining: &Draining) -> Readiness {
         return Err("draining".to_owned());
     }
     match (upstream.is_ready(), upstream.is_stale()) {
+        (false, _) if upstream.rules_version() > 0 => {
+            Err("not ready: what upstream keeps is not here yet; is --recorder reached?".to_owned())
+        }
         (false, _) => Err("not ready: nothing has come from upstream yet".to_owned()),
         (true, true) => Ok("ready, stale: upstream is silent".to_owned()),
         (true, false) => Ok("ready".to_owned()),

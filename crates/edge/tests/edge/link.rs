@@ -160,6 +160,15 @@ fn an_edge_waits_for_its_forwarder() {
 }
 
 #[test]
+fn an_edge_whose_recorder_is_not_reached_says_so() {
+    let (forwarder, (_, elsewhere)) = (Forwarder::start(""), Forwarder::absent(""));
+    let recorder = elsewhere.split_once("--recorder").unwrap().1;
+    let edge = TestEdge::start(&format!("--link {} --recorder {recorder}", forwarder.link()));
+    until("its reason", || edge.private("/readyz").text().contains("--recorder").then_some(()));
+    assert_eq!(edge.private("/readyz").status, 503);
+}
+
+#[test]
 fn a_forwarder_that_begins_anew_is_told_in_its_place() {
     let mut forwarder = Forwarder::start("");
     let edge = TestEdge::behind(&forwarder, "");
