@@ -11,7 +11,6 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 use trestle_hub::Protocol;
 use trestle_hub::ws::{Deflate, Handshake, HandshakeError, HeaderLines};
-use trestle_messages::topic;
 use warp::Filter;
 use warp::http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST,
@@ -24,11 +23,17 @@ use warp::reply::Response;
 use crate::admission::Admission;
 use crate::assets::{self, Asset};
 use crate::drain::Draining;
+use crate::events::{self, Granted};
 use crate::ingest::Upstream;
 use crate::metrics::{Refusal, ShardMetrics};
 
 /// What the page may do: nothing that does not come from here.
 const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Where a browser comes back from (HTML Living Standard §9.2.4).
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Known to nginx.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The client's address, put into each request by the accept loop.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +93,7 @@ impl Door {
 
 /// All routes of the public port.
 pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    let stream_door = door.clone();
     let websocket = warp::path::end()
         .and(warp::header::value("upgrade").map(drop::<HeaderValue>).untuple_one())
         .or(warp::path("ws").and(warp::path::end()))
@@ -100,6 +106,13 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         .then(move |headers, query: String, upgrade, peer| {
             handshake(door.clone(), headers, query, upgrade, peer)
         });
+    let stream = warp::path("events")
+        .and(warp::path::end())
+        .and(warp::get())
+        .and(warp::header::headers_cloned())
+        .and(raw_query())
+        .and(warp::ext::optional::<Peer>())
+        .map(move |headers, query: String, peer| event_stream(&stream_door, &headers, &query, peer));
     let file = warp::get()
         .or(warp::head())
         .unify()
@@ -111,7 +124,7 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         response
     });
-    websocket.or(file).unify().or(other).unify()
+    websocket.or(stream).unify().or(file).unify().or(other).unify()
 }
 
 /// The query as it came, since topics need not be UTF-8.
@@ -141,7 +154,7 @@ async fn handshake(
         return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, "a handshake has no body", peer);
     }
     let Some(protocol) = Protocol::choose(handshake.protocols.iter().copied()) else {
-        let names = Protocol::ALL.map(Protocol::name).join(", ");
+        let names = Protocol::WEBSOCKET.map(Protocol::name).join(", ");
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
         return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, peer);
     };
@@ -169,6 +182,30 @@ async fn handshake(
         return unavailable("this edge is draining", Duration::ZERO);
     }
     switching_protocols(&handshake, protocol)
+}
+
+/// Grants a stream of server-sent events, of which the shard makes the body.
+fn event_stream(door: &Door, headers: &HeaderMap, query: &str, peer: Option<Peer>) -> Response {
+    let last_event_id = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    let wanted = match events::parse(query, last_event_id, door.subscriptions_max) {
+        Ok(wanted) => wanted,
+        Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
+    };
+    if !door.upstream.is_ready() {
+        door.metrics.refusals.of(Refusal::NotReady).add(1);
+        return unavailable("not ready: nothing has come from upstream yet", Duration::ZERO);
+    }
+    if let Some(refusal) = door.is_full() {
+        return refusal;
+    }
+    let mut response = Response::default();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // A proxy that gathers a response before it passes it on would never be done.
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response.extensions_mut().insert(Granted(wanted));
+    response
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
@@ -206,16 +243,7 @@ fn topics(query: &str, protocol: Protocol, topics_max: usize) -> Result<Vec<Vec<
             return Err(format!("unknown parameter `{name}`; known is `topic`, which may be repeated"));
         }
         let bytes: Vec<u8> = percent_decode_str(&value.replace('+', " ")).collect();
-        if bytes.len() > topic::TOPIC_BYTES_MAX {
-            return Err(format!("a topic has at most {} bytes", topic::TOPIC_BYTES_MAX));
-        }
-        if topic::is_reserved(&bytes) {
-            return Err("topics that begin with \\0trestle are reserved".to_owned());
-        }
-        if topics.len() == topics_max {
-            return Err(format!("a connection holds at most {topics_max} subscriptions"));
-        }
-        topics.push(bytes);
+        topics.push(events::topic_of(bytes, topics.len(), topics_max)?);
     }
     if topics.is_empty() && protocol == Protocol::RustWebsocket {
         topics.push(Vec::new());

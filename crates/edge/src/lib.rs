@@ -25,6 +25,7 @@ mod assets;
 pub mod config;
 mod control;
 mod drain;
+mod events;
 mod http;
 pub mod ingest;
 mod memory;

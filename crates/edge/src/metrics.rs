@@ -145,7 +145,7 @@ impl<L: Label> Tallies<L> {
 /// A shard's numbers. The shard alone writes them, wherever it has them anyway; `/metrics` reads.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
-    /// WebSockets open now.
+    /// WebSockets and event streams open now.
     pub connections: Tallies<Protocol>,
     /// Subscriptions of all sessions now.
     pub subscriptions: Tally,
@@ -210,7 +210,7 @@ impl Edge {
 
     fn sessions(&self, page: &mut Page<'_>) -> fmt::Result {
         let connections = self.sums("protocol", |shard| &shard.connections);
-        page.gauges("connections", "WebSockets open now", &connections)?;
+        page.gauges("connections", "WebSockets and event streams open now", &connections)?;
         let subscriptions = self.sum(|shard| &shard.subscriptions);
         page.gauge("subscriptions", "Subscriptions of all sessions now", subscriptions)?;
         let refusals = self.sums("cause", |shard| &shard.refusals);

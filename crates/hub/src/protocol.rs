@@ -1,31 +1,39 @@
-//! The WebSocket subprotocols we speak, and which of those offered is taken.
+//! The protocols of clients, and which of the WebSocket subprotocols offered is taken.
 
 use crate::encode::Format;
 
-/// A subprotocol of this edge.
+/// What a client speaks: a WebSocket subprotocol, or server-sent events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// `rust-websocket`: the original bridge's page, a passive listener to bare bodies.
     RustWebsocket,
     /// `trestle.v1.json`: commands and events as JSON, one object a text frame.
     Json,
+    /// Server-sent events: a subscription by a URL, and events as JSON.
+    Sse,
 }
 
 impl Protocol {
-    /// All of them, the best first.
-    pub const ALL: [Self; 2] = [Self::Json, Self::RustWebsocket];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Json, Self::RustWebsocket, Self::Sse];
 
-    /// Its name in `Sec-WebSocket-Protocol`.
+    /// Those of WebSockets, the best first.
+    pub const WEBSOCKET: [Self; 2] = [Self::Json, Self::RustWebsocket];
+
+    /// Its name in metrics and, of a WebSocket's, in `Sec-WebSocket-Protocol`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RustWebsocket => "rust-websocket",
             Self::Json => "trestle.v1.json",
+            Self::Sse => "sse",
         }
     }
 
     /// The client's first choice that we speak (RFC 6455 §4.2.2: its list is in order of preference).
     pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        offered.into_iter().find_map(|name| Self::ALL.into_iter().find(|protocol| protocol.name() == name))
+        offered
+            .into_iter()
+            .find_map(|name| Self::WEBSOCKET.into_iter().find(|protocol| protocol.name() == name))
     }
 
     /// How its events are encoded.
@@ -33,7 +41,13 @@ impl Protocol {
         match self {
             Self::RustWebsocket => Format::Raw,
             Self::Json => Format::Json,
+            Self::Sse => Format::Sse,
         }
+    }
+
+    /// Whether a client can be told what it lost and how far it is.
+    pub(crate) const fn is_told(self) -> bool {
+        matches!(self, Self::Json | Self::Sse)
     }
 }
 
@@ -48,6 +62,7 @@ mod tests {
             Some(Protocol::RustWebsocket)
         );
         assert_eq!(Protocol::choose(["ZWS2.0/NULL"]), None);
+        assert_eq!(Protocol::choose(["sse"]), None);
         assert_eq!(Protocol::choose([]), None);
     }
 }

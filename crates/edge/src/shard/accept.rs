@@ -1,8 +1,10 @@
 //! The accept loop, and HTTP on each connection until it upgrades.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use warp::http::Request;
 
+use super::events::{Answer, Events};
 use super::files;
+use super::state::State;
+use crate::events::Granted;
 use crate::http::{self, Door, Peer};
 use crate::metrics::ShardMetrics;
 
@@ -29,6 +34,7 @@ const SAID_FOR: Duration = Duration::from_secs(60);
 pub(super) async fn accept_all(
     listener: TcpListener,
     door: Door,
+    state: Rc<RefCell<State>>,
     handshake_timeout: Duration,
     metrics: Arc<ShardMetrics>,
 ) {
@@ -37,7 +43,13 @@ pub(super) async fn accept_all(
         let failed = match listener.accept().await {
             Ok((stream, peer)) => {
                 let is_last = files::are_scarce(&stream);
-                tokio::task::spawn_local(serve(stream, peer, door.clone(), handshake_timeout));
+                tokio::task::spawn_local(serve(
+                    stream,
+                    peer,
+                    door.clone(),
+                    Rc::clone(&state),
+                    handshake_timeout,
+                ));
                 if !is_last {
                     continue;
                 }
@@ -84,7 +96,13 @@ fn say_pause(failed: Option<io::Error>) {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, door: Door, handshake_timeout: Duration) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Door,
+    state: Rc<RefCell<State>>,
+    handshake_timeout: Duration,
+) {
     let routes = TowerToHyperService::new(warp::service(http::routes(door.clone())));
     let service = service_fn(move |mut request: Request<Incoming>| {
         // warp::addr::remote() knows only warp's own accept loop.
@@ -93,10 +111,15 @@ async fn serve(stream: TcpStream, peer: SocketAddr, door: Door, handshake_timeou
             Some(refusal) => Err(refusal),
             None => Ok(routes.call(request)),
         };
+        let state = Rc::clone(&state);
         async move {
-            Ok::<_, Infallible>(match answer {
+            let mut response = match answer {
                 Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
                 Err(refusal) => refusal,
+            };
+            Ok::<_, Infallible>(match response.extensions_mut().remove::<Granted>() {
+                Some(Granted(wanted)) => response.map(|_| Answer::Events(Events::open(state, &wanted))),
+                None => response.map(Answer::Whole),
             })
         }
     });

@@ -5,6 +5,7 @@
 
 mod accept;
 mod connection;
+mod events;
 mod files;
 mod listen;
 mod state;
@@ -108,7 +109,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         }
         let opening = connection::open_all(Rc::clone(&state), openings, draining.clone(), handshake_timeout);
         tasks.spawn_local(opening);
-        tasks.spawn_local(accept::accept_all(listener, door, handshake_timeout, metrics));
+        tasks.spawn_local(accept::accept_all(listener, door, Rc::clone(&state), handshake_timeout, metrics));
         loop {
             tokio::select! {
                 // The sender lives as long as the process; if it is gone, so is the reason to run.

@@ -1,16 +1,19 @@
 //! What a shard owns: its hub, its cursor on the log, its clients' sockets.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use trestle_hub::encode::Subscribe;
 use trestle_hub::ws::Deflate;
 use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Visit};
 use trestle_messages::Position;
@@ -24,6 +27,8 @@ use crate::metrics::{DropCause, ShardMetrics};
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Reads from one client before others get their turn.
 const READS_IN_TURN: usize = 8;
+/// What a stream of events is given at once.
+const CHUNK_BYTES: usize = 64 << 10;
 /// Outboxes are summed for the metrics each so many ticks.
 const OUTBOX_SUM_TICKS: u32 = 8;
 
@@ -31,6 +36,8 @@ pub(crate) struct State {
     hub: Hub,
     /// By session number.
     sockets: Vec<Option<Socket>>,
+    /// Streams of server-sent events, and who waits for more of each.
+    streams: HashMap<SessionId, Option<Waker>>,
     scratch: Box<[u8]>,
     /// Messages that this shard did not read in time, as far as it was said.
     overrun_told: u64,
@@ -72,6 +79,7 @@ impl State {
         Self {
             hub,
             sockets: Vec::new(),
+            streams: HashMap::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
             overrun_told: 0,
             release_at: Rc::default(),
@@ -160,6 +168,42 @@ impl State {
         id
     }
 
+    /// A session of server-sent events.
+    pub(super) fn open_events(&mut self, wanted: &Subscribe) -> SessionId {
+        self.follow_rules();
+        self.deliver();
+        let id = self.hub.open_events(wanted);
+        self.streams.insert(id, None);
+        self.metrics.connections.of(Protocol::Sse).add(1);
+        self.flush();
+        id
+    }
+
+    /// What a stream has now, at most [`CHUNK_BYTES`]; `None` at its end. It is asked when the connection takes more.
+    pub(super) fn poll_events(&mut self, id: SessionId, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.streams.insert(id, Some(context.waker().clone()));
+        let mut chunk = Vec::new();
+        let mut visit = Visit::Again;
+        while visit == Visit::Again && chunk.len() < CHUNK_BYTES {
+            visit = self.hub.visit(id, |slices: &[IoSlice<'_>]| {
+                let before = chunk.len();
+                for slice in slices {
+                    let room = CHUNK_BYTES - chunk.len();
+                    chunk.extend_from_slice(&slice[..slice.len().min(room)]);
+                }
+                if chunk.len() == before {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(chunk.len() - before)
+                }
+            });
+        }
+        if !chunk.is_empty() {
+            return Poll::Ready(Some(chunk.into()));
+        }
+        if self.hub.is_ended(id) { Poll::Ready(None) } else { Poll::Pending }
+    }
+
     /// The socket of session `id`, and what came on it behind the handshake.
     pub(super) fn attach(&mut self, id: SessionId, protocol: Protocol, stream: TcpStream, early: &[u8]) {
         let index = id as usize;
@@ -177,6 +221,10 @@ impl State {
     /// The session is over, whether or not it ever had a socket.
     pub(super) fn detach(&mut self, id: SessionId) {
         let code = self.hub.close(id);
+        if self.streams.remove(&id).is_some() {
+            self.metrics.connections.of(Protocol::Sse).sub(1);
+            self.metrics.closed.of(code).add(1);
+        }
         if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
             self.metrics.connections.of(socket.protocol).sub(1);
             self.metrics.closed.of(code).add(1);
@@ -287,10 +335,14 @@ impl State {
     }
 
     fn visit(&mut self, id: SessionId) {
-        let Self { hub, sockets, metrics, .. } = self;
+        let Self { hub, sockets, streams, metrics, .. } = self;
         let Some(Some(socket)) = sockets.get_mut(id as usize) else {
             // Its handshake is not over: what there is for it waits in its outbox.
             let _ = hub.visit(id, |_| Err(io::ErrorKind::WouldBlock.into()));
+            // Or it has no socket of its own, and who sends for it asks when there is news.
+            if let Some(Some(waker)) = streams.get(&id) {
+                waker.wake_by_ref();
+            }
             return;
         };
         let Socket { stream, is_blocked, waker, .. } = socket;

@@ -7,6 +7,7 @@ mod client;
 mod compression;
 mod crowd;
 mod drain;
+mod events;
 mod exhaustion;
 mod files;
 mod fixture;

@@ -233,7 +233,7 @@ fn topics_are_short_and_not_reserved() {
 #[test]
 fn a_refusal_makes_its_reply() {
     let error = parse(r#"{"id":7,"x":1}"#).unwrap_err();
-    let frame = error.reply().frame();
+    let frame = error.reply().frame(crate::encode::Format::Json);
     let value: serde_json::Value = serde_json::from_slice(&frame[4..]).unwrap();
     assert_eq!(value["reply"]["id"], 7);
     assert_eq!(value["reply"]["error"]["code"], "unknown_command");

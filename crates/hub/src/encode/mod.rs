@@ -9,6 +9,7 @@ mod fields;
 mod json;
 mod raw;
 mod reply;
+mod sse;
 mod syntax;
 mod typed;
 
@@ -41,11 +42,13 @@ pub enum Format {
     Raw,
     /// `trestle.v1.json`: one JSON object a text frame.
     Json,
+    /// Server-sent events: the same objects as `text/event-stream`.
+    Sse,
 }
 
 impl Format {
-    /// Both, by their number.
-    pub const ALL: [Self; 2] = [Self::Raw, Self::Json];
+    /// All, by their number.
+    pub const ALL: [Self; 3] = [Self::Raw, Self::Json, Self::Sse];
 
     /// Where a message keeps it.
     const fn slot(self) -> Slot {
@@ -60,13 +63,15 @@ impl Format {
 /// Room for an event's envelope: keys, position, time, a topic of usual length.
 const ENVELOPE_BYTES: usize = 192;
 
-/// The complete server frame (RFC 6455 §5.2: header and payload, not masked) that shows `message` in `format`.
+/// The complete server frame (RFC 6455 §5.2: header and payload, not masked; of [`Format::Sse`] the bytes of its event)
+/// that shows `message` in `format`.
 ///
 /// Made on the first call in the process, by whichever thread comes first; cloning it copies nothing.
 pub fn frame<'a>(message: &Message<'a>, format: Format) -> &'a Bytes {
     message.encoded(format.slot(), || match format {
         Format::Raw => raw::frame(message),
         Format::Json => json_frame(message, false),
+        Format::Sse => sse::event(message, false),
     })
 }
 
@@ -75,6 +80,7 @@ pub fn snapshot_frame(message: &Message<'_>, format: Format) -> Bytes {
     match format {
         Format::Raw => frame(message, format).clone(),
         Format::Json => json_frame(message, true),
+        Format::Sse => sse::event(message, true),
     }
 }
 

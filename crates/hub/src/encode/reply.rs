@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use trestle_messages::Position;
 
+use super::{Format, sse};
 use crate::ErrorCode;
 use crate::ws::{Opcode, server_frame};
 
@@ -28,10 +29,38 @@ impl<'a> ServerMessage<'a> {
         Self::Reply(Reply { id, outcome: Outcome::Error { code, reason, retry: code.retry() } })
     }
 
-    /// The complete WebSocket frame.
-    pub fn frame(&self) -> Bytes {
+    /// What goes out in `format`: a complete WebSocket frame, or the bytes of an event.
+    pub fn frame(&self, format: Format) -> Bytes {
+        if format == Format::Sse {
+            return sse::server_message(self);
+        }
         let json = serde_json::to_vec(self).expect("all keys are strings, and nothing else can fail");
         server_frame(Opcode::Text, &json)
+    }
+}
+
+impl ServerMessage<'_> {
+    /// Its key.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Welcome(_) => "welcome",
+            Self::Reply(_) => "reply",
+            Self::CaughtUp(_) => "caught_up",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::Lost(_) => "lost",
+            Self::Goodbye(_) => "goodbye",
+        }
+    }
+
+    /// How far the client has come with it.
+    pub(super) fn position(&self) -> Option<Position> {
+        match self {
+            Self::Reply(Reply { outcome: Outcome::Subscribed(subscribed), .. }) => subscribed.position,
+            Self::CaughtUp(caught_up) => caught_up.position,
+            Self::Heartbeat(heartbeat) => heartbeat.position,
+            Self::Lost(lost) => lost.position,
+            Self::Welcome(_) | Self::Reply(_) | Self::Goodbye(_) => None,
+        }
     }
 }
 

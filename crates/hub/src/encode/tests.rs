@@ -297,6 +297,9 @@ fn the_servers_own_messages() {
         ),
     ] {
         let expected = expected.replace("\"P\"", &format!("\"{position}\""));
-        assert_eq!(message.frame(), crate::ws::server_frame(crate::ws::Opcode::Text, expected.as_bytes()));
+        assert_eq!(
+            message.frame(crate::encode::Format::Json),
+            crate::ws::server_frame(crate::ws::Opcode::Text, expected.as_bytes())
+        );
     }
 }

@@ -10,7 +10,6 @@ use super::{Hub, SessionId};
 use crate::backlog::{Backlog, Loss, Waiting, What};
 use crate::catch_up::Pending;
 use crate::encode::{self, LostCause, Policy};
-use crate::protocol::Protocol;
 use crate::session::Phase;
 use crate::ws::CloseCode;
 
@@ -112,7 +111,7 @@ impl Hub {
     /// What `shedding` found goes.
     fn shed(&mut self, id: SessionId, shedding: &Shedding) {
         let session = &mut self.sessions[id as usize];
-        let is_told = session.protocol == Protocol::Json;
+        let is_told = session.protocol.is_told();
         let backlog = session.backlog.as_mut().expect("it is behind");
         let before = shedding.before;
         let mut n_queue = 0;
@@ -161,7 +160,7 @@ impl Hub {
         if is_blocked && session.has_policy(Policy::Disconnect) {
             return self.close_slow(id);
         }
-        let is_told = session.protocol == Protocol::Json;
+        let is_told = session.protocol.is_told();
         let backlog = self.backlog(id);
         // What is left before it is there for others.
         let start = backlog.next;

@@ -15,7 +15,7 @@ use crate::ws::{CloseCode, Incoming, Inflater, Opcode, ReadError, Reader, close_
 const UNPARSED_MAX: u8 = 3;
 
 /// Why a command is refused.
-type Refused = (ErrorCode, String);
+pub(super) type Refused = (ErrorCode, String);
 
 impl Hub {
     /// Bytes that the client of `id` sent, in order. They are unmasked in place.
@@ -141,7 +141,12 @@ impl Hub {
         }
     }
 
-    fn obey_subscribe(&mut self, id: SessionId, command: u64, wanted: &Subscribe) -> Result<(), Refused> {
+    pub(super) fn obey_subscribe(
+        &mut self,
+        id: SessionId,
+        command: u64,
+        wanted: &Subscribe,
+    ) -> Result<(), Refused> {
         self.settle_parked_of(id, &wanted.topics, wanted.exact);
         let session = &self.sessions[id as usize];
         let is_new = |topic: &&Vec<u8>| session.find(topic, wanted.exact).is_err();

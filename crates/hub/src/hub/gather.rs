@@ -216,7 +216,7 @@ impl<'a> Gathering<'a> {
         let held_back = self.session.pace.as_ref().and_then(|pace| pace.holds_back());
         let is_before = |held_back: &Position| at.is_some_and(|at| held_back.offset < at.offset);
         let position = held_back.filter(is_before).or(at);
-        ServerMessage::CaughtUp(CaughtUp { id, position, replayed }).frame()
+        ServerMessage::CaughtUp(CaughtUp { id, position, replayed }).frame(self.session.protocol.format())
     }
 
     fn step(&mut self, next: u64, position: Option<Position>) -> Step {
@@ -260,7 +260,8 @@ impl<'a> Gathering<'a> {
             return;
         }
         let loss = std::mem::take(&mut self.loss);
-        let (frame, step) = (lost(self.session, &loss).frame(), self.step(next, loss.until));
+        let (frame, step) =
+            (lost(self.session, &loss).frame(self.session.protocol.format()), self.step(next, loss.until));
         self.push(Item::Logged { frame, event_bytes: None, step });
     }
 }

@@ -25,7 +25,7 @@ use trestle_messages::Position;
 use trestle_recorder::{Cursor, Log, RecordRules, Segment};
 
 use crate::backlog::{Backlog, Waiting, What};
-use crate::encode::{Heartbeat, ServerMessage};
+use crate::encode::{Format, Heartbeat, ServerMessage};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session};
@@ -206,7 +206,8 @@ impl Hub {
         self.now = self.now.max(now);
         let mut due = Vec::new();
         self.wheel.fire(now, &mut due);
-        let heartbeat = ServerMessage::Heartbeat(Heartbeat { position: self.position }).frame();
+        let at_head = ServerMessage::Heartbeat(Heartbeat { position: self.position });
+        let heartbeats = Format::ALL.map(|format| at_head.frame(format));
         let ping = server_frame(Opcode::Ping, b"");
         for timer in due {
             let session = self.sessions.get(timer.session as usize);
@@ -214,7 +215,7 @@ impl Hub {
                 continue;
             }
             match timer.kind {
-                TimerKind::Beat => self.beat(timer.session, &heartbeat, &ping),
+                TimerKind::Beat => self.beat(timer.session, &heartbeats, &ping),
                 TimerKind::Restart => self.begin_close(timer.session, CloseCode::ServiceRestart),
                 TimerKind::Parked => self.settle_overdue(),
                 TimerKind::Close => self.end(timer.session),
@@ -222,12 +223,14 @@ impl Hub {
         }
     }
 
-    fn beat(&mut self, id: SessionId, heartbeat: &Bytes, ping: &Bytes) {
+    fn beat(&mut self, id: SessionId, heartbeats: &[Bytes; Format::ALL.len()], ping: &Bytes) {
         let session = &self.sessions[id as usize];
         if session.phase != Phase::Open {
             return;
         }
-        let (protocol, heard) = (session.protocol, session.heard);
+        // Of server-sent events' clients nothing is ever heard; TCP says when they are gone.
+        let is_heard = session.protocol != Protocol::Sse;
+        let (protocol, heard) = (session.protocol, if is_heard { session.heard } else { self.now });
         let silent = self.now.saturating_duration_since(heard);
         if silent >= self.limits.half_open_timeout {
             self.counts.closed_silent += 1;
@@ -237,8 +240,8 @@ impl Hub {
         if silent >= self.limits.ping_interval {
             self.push_reply(id, ping.clone());
         }
-        if protocol == Protocol::Json {
-            self.push_heartbeat(id, heartbeat);
+        if protocol.is_told() {
+            self.push_heartbeat(id, &heartbeats[protocol.format() as usize]);
         }
         let gone = heard + self.limits.half_open_timeout;
         self.set_timer(id, gone.min(self.now + self.limits.ping_interval), TimerKind::Beat);
@@ -248,6 +251,7 @@ impl Hub {
     /// back, as far as that.
     fn push_heartbeat(&mut self, id: SessionId, at_head: &Bytes) {
         let session = &self.sessions[id as usize];
+        let format = session.protocol.format();
         let held_back = session.pace.as_ref().and_then(|pace| pace.holds_back());
         let behind =
             session.backlog.as_ref().filter(|backlog| backlog.next < self.routed || backlog.lost.count > 0);
@@ -258,11 +262,14 @@ impl Hub {
                 let (before, at) = (backlog.next, backlog.position);
                 let is_earlier = |held_back: &Position| at.is_some_and(|at| held_back.offset < at.offset);
                 let position = held_back.filter(is_earlier).or(at);
-                let frame = ServerMessage::Heartbeat(Heartbeat { position }).frame();
+                let frame = ServerMessage::Heartbeat(Heartbeat { position }).frame(format);
                 self.push(id, Waiting { before, frame, what: What::Reply });
             }
             None if held_back.is_some() => {
-                self.push_reply(id, ServerMessage::Heartbeat(Heartbeat { position: held_back }).frame());
+                self.push_reply(
+                    id,
+                    ServerMessage::Heartbeat(Heartbeat { position: held_back }).frame(format),
+                );
             }
             None => self.push_reply(id, at_head.clone()),
         }
@@ -312,7 +319,8 @@ impl Hub {
     }
 
     fn reply(&mut self, id: SessionId, message: &ServerMessage<'_>) {
-        self.push_reply(id, message.frame());
+        let format = self.sessions[id as usize].protocol.format();
+        self.push_reply(id, message.frame(format));
     }
 
     /// Queues a frame for this client alone, behind everything that was routed to it: a position must not overtake data.

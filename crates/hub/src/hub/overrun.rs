@@ -6,7 +6,6 @@ use trestle_recorder::Gap;
 use super::{Hub, SessionId};
 use crate::backlog::{Loss, Waiting, What};
 use crate::encode::{Lost, LostCause, LostCount, ServerMessage, Topics};
-use crate::protocol::Protocol;
 use crate::session::Phase;
 
 impl Hub {
@@ -21,7 +20,7 @@ impl Hub {
             if session.phase != Phase::Open || session.subscriptions.is_empty() {
                 continue;
             }
-            let is_told = session.protocol == Protocol::Json;
+            let is_told = session.protocol.is_told();
             if session.backlog.as_ref().is_some_and(|backlog| backlog.catches_up) {
                 // It reads the log by itself, and sees there what is missing.
                 continue;
@@ -45,7 +44,8 @@ impl Hub {
             if is_told {
                 let topics = session.subscriptions.iter().map(|held| &*held.topic).collect::<Topics<'_>>();
                 let (cause, count) = (LostCause::ShardOverrun, Some(LostCount::AtMost(messages)));
-                let lost = ServerMessage::Lost(Lost { topics, from, position: until, cause, count }).frame();
+                let lost = ServerMessage::Lost(Lost { topics, from, position: until, cause, count })
+                    .frame(session.protocol.format());
                 self.push_reply(id, lost);
             }
         }
@@ -58,7 +58,7 @@ impl Hub {
         let ids: Vec<_> = self.sessions.iter().map(|(index, _)| index as SessionId).collect();
         for id in ids {
             let session = &self.sessions[id as usize];
-            if session.phase != Phase::Open || session.protocol != Protocol::Json {
+            if session.phase != Phase::Open || !session.protocol.is_told() {
                 continue;
             }
             let may_want =
@@ -71,7 +71,8 @@ impl Hub {
             let cause = if is_anew { LostCause::EpochChanged } else { LostCause::LinkHole };
             let count = gap.messages.filter(|_| !is_anew).map(LostCount::AtMost);
             let (from, position) = (gap.from, Some(gap.until));
-            let frame = ServerMessage::Lost(Lost { topics, from, position, cause, count }).frame();
+            let frame = ServerMessage::Lost(Lost { topics, from, position, cause, count })
+                .frame(session.protocol.format());
             let (before, what) = (self.routed, What::Gap { position: gap.until });
             self.push(id, Waiting { before, frame, what });
         }

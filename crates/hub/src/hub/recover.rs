@@ -94,16 +94,17 @@ impl Hub {
             None if renews => self.reached(id, snapshot),
             None => self.position,
         };
+        let format = self.sessions[id as usize].protocol.format();
         let topics = wanted.topics.iter().map(Vec::as_slice).collect();
         let outcome = Outcome::Subscribed(Subscribed { topics, position, recorded, recovery });
-        let frame = ServerMessage::Reply(Reply { id: Some(command), outcome }).frame();
+        let frame = ServerMessage::Reply(Reply { id: Some(command), outcome }).frame(format);
         self.push(id, Waiting { before: place, frame, what: What::Reply });
         let position = if place < head || !renews { self.position } else { self.reached(id, false) };
         let what = match number {
             0 => What::Reply,
             replay => What::CaughtUp { command, replay, position },
         };
-        let frame = ServerMessage::CaughtUp(CaughtUp { id: command, position, replayed: 0 }).frame();
+        let frame = ServerMessage::CaughtUp(CaughtUp { id: command, position, replayed: 0 }).frame(format);
         self.push(id, Waiting { before: head, frame, what });
     }
 

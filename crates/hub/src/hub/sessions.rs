@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Hub, InterestChange, SessionId, TimerKind};
 use crate::backlog::{Ended, Waiting, What};
-use crate::encode::{Goodbye, GoodbyeReason, Policy, ServerMessage, Welcome};
+use crate::encode::{Goodbye, GoodbyeReason, Policy, ServerMessage, Subscribe, Welcome};
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session, Subscription};
 use crate::wheel::TICK;
@@ -60,6 +60,16 @@ impl Hub {
         id
     }
 
+    /// A client of server-sent events, whose request asked for `wanted`.
+    pub fn open_events(&mut self, wanted: &Subscribe) -> SessionId {
+        let id = self.open(Protocol::Sse, None, []);
+        if let Err((code, reason)) = self.obey_subscribe(id, 0, wanted) {
+            self.reply(id, &ServerMessage::error(None, code, &reason));
+            self.begin_close(id, CloseCode::BadRequest);
+        }
+        id
+    }
+
     /// The connection is gone. Its number may be given out again. Returns what our Close frame said; `None` if the
     /// connection broke without one (RFC 6455 §7.1.5: 1006).
     pub fn close(&mut self, id: SessionId) -> Option<CloseCode> {
@@ -84,7 +94,7 @@ impl Hub {
         let ids: Vec<_> = open.map(|(index, _)| index as SessionId).collect();
         for (nth, id) in ids.iter().enumerate() {
             let after = spread.mul_f64(nth as f64 / ids.len() as f64);
-            if self.sessions[*id as usize].protocol == Protocol::Json {
+            if self.sessions[*id as usize].protocol.is_told() {
                 // The wheel closes those of a tick together. Who comes back a tick after its place in the row comes alone.
                 let reconnect_after_ms = u64::try_from((after + TICK).as_millis()).ok();
                 self.reply(*id, &ServerMessage::Goodbye(Goodbye { reason, reconnect_after_ms }));
@@ -131,6 +141,12 @@ impl Hub {
             return;
         }
         self.sessions[id as usize].phase = Phase::Closing;
+        if self.sessions[id as usize].protocol == Protocol::Sse {
+            // The end of the stream is all there is to say.
+            self.say_close(id, code, bytes::Bytes::new());
+            self.sessions[id as usize].phase = Phase::Ending;
+            return;
+        }
         self.say_close(id, code, close_frame(code));
     }
 
@@ -145,7 +161,10 @@ impl Hub {
         }
         self.unsubscribe_all(id);
         let before = self.routed;
-        self.push(id, Waiting { before, frame, what: What::Reply });
+        if !frame.is_empty() {
+            self.push(id, Waiting { before, frame, what: What::Reply });
+        }
+        self.mark_dirty(id);
         self.sessions[id as usize].close_code = Some(code);
         self.set_timer(id, self.now + self.limits.close_timeout, TimerKind::Close);
     }
