@@ -7,6 +7,7 @@ mod gather;
 mod overrun;
 mod pacing;
 mod parked;
+mod passing;
 mod place;
 mod recover;
 mod route;
@@ -36,6 +37,7 @@ use crate::ws::{CloseCode, Deflater, Inflater, Opcode, server_frame};
 
 use pacing::Dues;
 use parked::Parked;
+use passing::Passing;
 use place::{Kinds, Place};
 use route::Aside;
 
@@ -155,6 +157,7 @@ pub struct Hub {
     inflater: Option<Box<Inflater>>,
     interest: Vec<InterestChange>,
     rules: RecordRules,
+    passing: Passing,
     counts: Counts,
 }
 
@@ -192,6 +195,7 @@ impl Hub {
             deflater: Deflater::new(),
             interest: Vec::new(),
             rules: RecordRules::nothing(),
+            passing: Passing::default(),
             counts: Counts::default(),
         }
     }
@@ -199,6 +203,7 @@ impl Hub {
     /// What upstream records, for the word `recorded` in replies.
     pub fn set_rules(&mut self, rules: RecordRules) {
         self.rules = rules;
+        self.watch_rings();
     }
 
     /// Moves time on: heartbeats, pings, and the end of those who are silent.
@@ -221,6 +226,7 @@ impl Hub {
                 TimerKind::Close => self.end(timer.session),
             }
         }
+        self.beat_early(&heartbeats);
     }
 
     fn beat(&mut self, id: SessionId, heartbeats: &[Bytes; Format::ALL.len()], ping: &Bytes) {

@@ -55,6 +55,8 @@ impl Hub {
     pub(super) fn tell_gap(&mut self, gap: Gap) {
         self.counts.gaps += 1;
         self.position = Some(gap.until);
+        // Nothing before it is replayed any more, and all are told how far they are.
+        self.watch_rings();
         let ids: Vec<_> = self.sessions.iter().map(|(index, _)| index as SessionId).collect();
         for id in ids {
             let session = &self.sessions[id as usize];

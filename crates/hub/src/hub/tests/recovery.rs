@@ -1,10 +1,17 @@
 //! What a client that comes back gets: what it missed, once, or the reason why not; and last values.
 
-use trestle_messages::Position;
+use std::time::Duration;
 
+use serde_json::{Value, json};
+use trestle_messages::Position;
+use trestle_recorder::RecordRules;
+
+use super::client::{Seen, masked};
 use super::script::{Stage, check};
-use super::world::EPOCH;
+use super::world::{EPOCH, World};
 use crate::limits::Limits;
+use crate::protocol::Protocol;
+use crate::ws::Opcode;
 
 #[test]
 fn what_was_missed_comes_between_the_reply_and_caught_up() {
@@ -495,4 +502,36 @@ fn a_replay_under_max_hz_comes_whole_and_what_is_live_waits() {
          a: event x @3 three
          a: event x @5 five",
     );
+}
+
+#[test]
+fn a_client_of_a_quiet_topic_does_not_fall_out_of_a_busy_history() {
+    // Some forty messages are kept, twenty come each second, and a heartbeat each 25 s.
+    let mut world = World::with_log(6_000, Limits::default(), RecordRules::everything());
+    let quiet = world.open(Protocol::Json, [&b"quiet"[..]]);
+    let mut told = Vec::new();
+    for second in 0..20 {
+        for _ in 0..20 {
+            world.publish(b"busy", &[b'-'; 50]);
+        }
+        world.wait(Duration::from_secs(1));
+        let heard = world.clients[quiet].seen.iter().filter_map(|seen| match seen {
+            Seen::Text(text) => {
+                serde_json::from_str::<Value>(text).ok()?["heartbeat"]["position"].as_str().map(str::to_owned)
+            }
+            _ => None,
+        });
+        told = heard.collect();
+        if second > 5 {
+            let since = told.last().expect("it was told");
+            let again = world.open(Protocol::Json, []);
+            let subscribe = json!({"id": 1, "subscribe": {"topics": ["quiet"], "since": since}}).to_string();
+            world.send(again, masked(Opcode::Text, subscribe.as_bytes()));
+            world.settle();
+            let seen = format!("{:?}", world.clients[again].seen);
+            assert!(seen.contains("recovered") && !seen.contains("history_truncated"), "{seen}");
+            world.leave(again);
+        }
+    }
+    assert!((8..=20).contains(&told.len()), "told for every half of it: {}", told.len());
 }
