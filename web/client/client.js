@@ -14,12 +14,15 @@ import { parse } from "./wire.js";
  * Events, each a `CustomEvent`:
  * - `connecting`, `open`, `waiting`, `closed`: the states. `waiting` tells `delayMs`, `offline`, `attempt` and the
  *   `code`, `reason` and `meaning` of the close before; `closed` the last three and comes once no attempt will follow.
- * - `lost`: the edge's notice, or that a subscription could not be sent what it missed while it was away. `goodbye`: it is about to close. `error`: a `TrestleError` that no call can return.
+ * - `lost`: the edge's notice, or that a subscription could not be sent what it missed while it was away. `stale`: whether it hears nothing
+ *   from upstream. `goodbye`: it is about to close. `error`: a `TrestleError` that no call can return.
  */
 export class Client extends EventTarget {
   #link;
   #random;
   #lastId = 0;
+  /** Whether the edge hears nothing from upstream. */
+  stale = false;
   /** @type {Map<number, Pending>} */
   #pending = new Map();
   /** In the order of their subscribing: of two with the same topic the later one's options hold.
@@ -91,10 +94,10 @@ export class Client extends EventTarget {
     if (message === null) this.#report(new TrestleError("bad_request", "a message that is not trestle.v1.json", false));
     else if (message.event) this.#route(message.event, String(frame));
     else if (message.reply) this.#answer(message.reply);
-    else if (message.heartbeat) this.#advance(message.heartbeat.position);
+    else if (message.heartbeat) this.#beat(message.heartbeat);
     else if (message.caught_up) this.#catchUp(message.caught_up);
     else if (message.lost) this.#lose(message.lost);
-    else if (message.welcome) this.#link.welcomed(message.welcome);
+    else if (message.welcome) this.#welcome(message.welcome);
     else if (message.goodbye) this.#goodbye(message.goodbye);
     // Anything else comes from a newer edge, and is not for us.
   }
@@ -127,6 +130,25 @@ export class Client extends EventTarget {
     const error = new TrestleError(code, reason, retry === true);
     if (pending) pending.fail(error);
     else this.#report(error);
+  }
+
+  /** @param {import("./wire.js").Welcome} welcome */
+  #welcome(welcome) {
+    this.#link.welcomed(welcome);
+    this.#setStale(welcome.stale === true);
+  }
+
+  /** @param {{position?: string, stale?: boolean}} heartbeat */
+  #beat({ position, stale }) {
+    this.#advance(position);
+    this.#setStale(stale === true);
+  }
+
+  /** @param {boolean} stale */
+  #setStale(stale) {
+    if (this.stale === stale) return;
+    this.stale = stale;
+    this.#emit("stale", { stale });
   }
 
   /** @param {string | undefined} position */

@@ -40,6 +40,7 @@ export const SUBPROTOCOL = "trestle.v1.json";
  * @property {string} session
  * @property {string} [position]
  * @property {number} heartbeat_ms Something arrives at least this often.
+ * @property {boolean} [stale] The edge hears nothing from upstream; heartbeats say it, too.
  * @property {number} [expires_at] Unix seconds.
  */
 
@@ -80,7 +81,7 @@ export const SUBPROTOCOL = "trestle.v1.json";
  * @property {Reply} [reply]
  * @property {{id: number, position?: string, replayed?: number}} [caught_up]
  * @property {Event} [event]
- * @property {{position?: string}} [heartbeat]
+ * @property {{position?: string, stale?: boolean}} [heartbeat]
  * @property {Lost} [lost]
  * @property {{reason: string, reconnect_after_ms?: number}} [goodbye]
  */

@@ -25,6 +25,7 @@ export function setUpStatus(client) {
     setText(byId("notice-action"), action);
     byId("notice").hidden = false;
   };
+  const showOpen = () => show("open", client.stale ? "Upstream is silent" : "Live");
   const count = () => {
     if (!waiting) return;
     const seconds = Math.max(1, Math.ceil((until - Date.now()) / 1000));
@@ -41,8 +42,11 @@ export function setUpStatus(client) {
   });
   client.addEventListener("open", () => {
     waiting = null;
-    show("open", "Live");
+    showOpen();
     byId("notice").hidden = true;
+  });
+  client.addEventListener("stale", () => {
+    if (client.state === "open") showOpen();
   });
   client.addEventListener("waiting", (event) => {
     waiting = /** @type {CustomEvent<Waiting>} */ (event).detail;

@@ -20,7 +20,7 @@ export function makeRig({ connect, Topic }, WebSocket) {
         random: random === undefined ? undefined : () => random,
         network: fakeNetwork ? network : undefined,
       });
-      for (const state of ["connecting", "open", "waiting", "closed", "lost", "goodbye"]) {
+      for (const state of ["connecting", "open", "waiting", "closed", "lost", "stale", "goodbye"]) {
         client.addEventListener(state, ({ detail }) => log.push({ at: Date.now(), what: state, detail: { ...detail } }));
       }
       client.addEventListener("error", ({ detail }) => log.push({ what: "error", detail: plain(detail) }));

@@ -387,6 +387,13 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     assert.equal((await rig.of("jobs")).position, "p90");
   });
 
+  scenario("tells when the edge hears nothing from upstream, and when it does again", async ({ edge, seen }) => {
+    const peer = await edge.welcome({ stale: true });
+    for (const stale of [true, false, false, true]) peer.send({ heartbeat: { position: "p1", ...(stale && { stale }) } });
+    const told = await seen("stale", 3);
+    assert.deepEqual(told.map(({ detail }) => detail.stale), [true, false, true]);
+  });
+
   scenario("gives nobody twice what another subscription is sent again", async ({ edge, rig, seen, topics }) => {
     const at = (offset, epoch = 7) => Buffer.from([1, 0, 0, 0, 0, 0, 0, 0, epoch, 0, 0, 0, 0, 0, 0, offset >> 8, offset & 255]).toString("base64url");
     await rig.subscribe("behind", [""]);

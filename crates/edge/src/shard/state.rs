@@ -136,6 +136,7 @@ impl State {
 
     pub(super) fn tick(&mut self, now: Instant) {
         self.follow_rules();
+        self.hub.set_stale(self.upstream.is_stale());
         self.hub.tick(now);
         self.flush();
         self.ticks = self.ticks.wrapping_add(1);

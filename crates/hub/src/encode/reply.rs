@@ -77,6 +77,9 @@ pub struct Welcome<'a> {
     /// When the token ends, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
+    /// As in [`Heartbeat::stale`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// The answer to one command.
@@ -196,6 +199,9 @@ pub struct Heartbeat {
     /// `None` while nothing recorded is known.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "position")]
     pub position: Option<Position>,
+    /// The edge hears nothing from upstream: what there is, it serves, and what it does not know of may be missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// Everything matching `topics` in (`from`, `position`] was not sent.

@@ -77,9 +77,9 @@ mod tests {
     #[test]
     fn a_heartbeat_is_an_id_and_a_blank_line() {
         let position = Position { epoch: 7, offset: 9 };
-        let heartbeat = ServerMessage::Heartbeat(Heartbeat { position: Some(position) });
+        let heartbeat = ServerMessage::Heartbeat(Heartbeat { position: Some(position), stale: false });
         assert_eq!(text(&server_message(&heartbeat)), format!("id: {position}\n\n"));
-        let unknown = ServerMessage::Heartbeat(Heartbeat { position: None });
+        let unknown = ServerMessage::Heartbeat(Heartbeat { position: None, stale: false });
         assert_eq!(text(&server_message(&unknown)), ":\n\n");
     }
 

@@ -236,8 +236,13 @@ fn the_servers_own_messages() {
         })
     };
     let unsubscribed = Unsubscribed { topics: Topics::from_iter([&b"\xff"[..]]) };
-    let welcome =
-        Welcome { session: "s\"1", position: None, heartbeat_ms: 25_000, expires_at: Some(1_790_000_000) };
+    let welcome = Welcome {
+        session: "s\"1",
+        position: None,
+        heartbeat_ms: 25_000,
+        expires_at: Some(1_790_000_000),
+        stale: false,
+    };
     for (message, expected) in [
         (
             ServerMessage::Welcome(welcome),
@@ -272,10 +277,14 @@ fn the_servers_own_messages() {
             r#"{"caught_up":{"id":1,"position":"P","replayed":12}}"#,
         ),
         (
-            ServerMessage::Heartbeat(Heartbeat { position: Some(position) }),
+            ServerMessage::Heartbeat(Heartbeat { position: Some(position), stale: false }),
             r#"{"heartbeat":{"position":"P"}}"#,
         ),
-        (ServerMessage::Heartbeat(Heartbeat { position: None }), r#"{"heartbeat":{}}"#),
+        (ServerMessage::Heartbeat(Heartbeat { position: None, stale: false }), r#"{"heartbeat":{}}"#),
+        (
+            ServerMessage::Heartbeat(Heartbeat { position: None, stale: true }),
+            r#"{"heartbeat":{"stale":true}}"#,
+        ),
         (
             lost(LostCause::SlowConsumer, Some(LostCount::Count(17))),
             r#"{"lost":{"topics":["jobs/"],"position":"P","cause":"slow_consumer","count":17}}"#,

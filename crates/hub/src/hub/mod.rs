@@ -159,6 +159,8 @@ pub struct Hub {
     rules: RecordRules,
     passing: Passing,
     counts: Counts,
+    /// Upstream is silent.
+    stale: bool,
 }
 
 impl Hub {
@@ -197,6 +199,7 @@ impl Hub {
             rules: RecordRules::nothing(),
             passing: Passing::default(),
             counts: Counts::default(),
+            stale: false,
         }
     }
 
@@ -211,8 +214,7 @@ impl Hub {
         self.now = self.now.max(now);
         let mut due = Vec::new();
         self.wheel.fire(now, &mut due);
-        let at_head = ServerMessage::Heartbeat(Heartbeat { position: self.position });
-        let heartbeats = Format::ALL.map(|format| at_head.frame(format));
+        let heartbeats = self.heartbeats();
         let ping = server_frame(Opcode::Ping, b"");
         for timer in due {
             let session = self.sessions.get(timer.session as usize);
@@ -253,6 +255,27 @@ impl Hub {
         self.set_timer(id, gone.min(self.now + self.limits.ping_interval), TimerKind::Beat);
     }
 
+    /// Whether upstream is silent. Clients of `trestle.v1.*` hear at once when that changes.
+    pub fn set_stale(&mut self, stale: bool) {
+        if std::mem::replace(&mut self.stale, stale) == stale {
+            return;
+        }
+        let heartbeats = self.heartbeats();
+        let hears = |session: &Session| session.phase == Phase::Open && session.protocol == Protocol::Json;
+        let open = self.sessions.iter().filter(|(_, session)| hears(session));
+        let ids: Vec<_> = open.map(|(index, _)| index as SessionId).collect();
+        ids.into_iter().for_each(|id| self.push_heartbeat(id, &heartbeats[Format::Json as usize]));
+    }
+
+    fn heartbeat(&self, position: Option<Position>, format: Format) -> Bytes {
+        ServerMessage::Heartbeat(Heartbeat { position, stale: self.stale }).frame(format)
+    }
+
+    /// Those for who is at the head, by format.
+    fn heartbeats(&self) -> [Bytes; Format::ALL.len()] {
+        Format::ALL.map(|format| self.heartbeat(self.position, format))
+    }
+
     /// Tells a client how far it is: with everybody else at the head, or, where it is behind or `max_hz` holds something
     /// back, as far as that.
     fn push_heartbeat(&mut self, id: SessionId, at_head: &Bytes) {
@@ -268,14 +291,12 @@ impl Hub {
                 let (before, at) = (backlog.next, backlog.position);
                 let is_earlier = |held_back: &Position| at.is_some_and(|at| held_back.offset < at.offset);
                 let position = held_back.filter(is_earlier).or(at);
-                let frame = ServerMessage::Heartbeat(Heartbeat { position }).frame(format);
+                let frame = self.heartbeat(position, format);
                 self.push(id, Waiting { before, frame, what: What::Reply });
             }
             None if held_back.is_some() => {
-                self.push_reply(
-                    id,
-                    ServerMessage::Heartbeat(Heartbeat { position: held_back }).frame(format),
-                );
+                let frame = self.heartbeat(held_back, format);
+                self.push_reply(id, frame);
             }
             None => self.push_reply(id, at_head.clone()),
         }

@@ -48,7 +48,8 @@ impl Hub {
         if protocol == Protocol::Json {
             let name = format!("{}-{:x}", self.name, self.opened);
             let heartbeat_ms = u64::try_from(self.limits.ping_interval.as_millis()).unwrap_or(u64::MAX);
-            let welcome = Welcome { session: &name, position: self.position, heartbeat_ms, expires_at: None };
+            let (position, stale) = (self.position, self.stale);
+            let welcome = Welcome { session: &name, position, heartbeat_ms, expires_at: None, stale };
             self.reply(id, &ServerMessage::Welcome(welcome));
         }
         for topic in topics {

@@ -10,7 +10,7 @@
 //! - `publish topic body`; `route topic body`: without a visit to any socket, which comes with the next line
 //! - `miss 3`: so many recorded messages do not come; `epoch 8`: the sequence begins anew
 //! - `asks yes`: there is a recorder; `recorder @9` or `recorder silent`: what it says, if it was asked
-//! - `wait 25s`; `restart 10s`: goodbye with that spread; `overrun 5 @9`
+//! - `upstream silent`, `upstream speaks`; `wait 25s`; `restart 10s`: goodbye with that spread; `overrun 5 @9`
 //!
 //! `''` stands for the empty topic.
 
@@ -128,6 +128,10 @@ impl Stage {
             "recorder" => {
                 assert!(self.world.hub.take_question(), "nobody asks");
                 self.world.hub.recorder_is((first != "silent").then(|| position(first)));
+                self.world.flush();
+            }
+            "upstream" => {
+                self.world.hub.set_stale(first == "silent");
                 self.world.flush();
             }
             "restart" => self.world.goodbye(seconds(first)),

@@ -6,6 +6,34 @@ use crate::limits::Limits;
 use crate::ws::server_frame;
 
 #[test]
+fn a_silent_upstream_is_told_at_once_and_its_end_too() {
+    check(
+        "a opens json x
+         b opens raw x
+         publish x one
+         upstream silent
+         upstream silent
+         c opens json x
+         a subscribes 1 since @0 x
+         upstream speaks
+         publish x two",
+        "a: welcome 25000 @0
+         a: event x @1 one
+         b: text one
+         a: heartbeat @1 true
+         c: welcome 25000 @1 true
+         a: subscribed 1 x @0 all recovered
+         a: event x @1 one
+         a: caught_up 1 @1 1
+         a: heartbeat @1
+         c: heartbeat @1
+         a: event x @2 two
+         b: text two
+         c: event x @2 two",
+    );
+}
+
+#[test]
 fn a_heartbeat_says_how_far_everything_was_sent() {
     // The first comes after half an interval and a spread; each next one 25 s later.
     check(
