@@ -135,8 +135,7 @@ impl State {
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
-        self.follow_rules();
-        self.hub.set_stale(self.upstream.is_stale());
+        self.follow_upstream();
         self.hub.tick(now);
         self.flush();
         self.ticks = self.ticks.wrapping_add(1);
@@ -145,7 +144,8 @@ impl State {
         }
     }
 
-    fn follow_rules(&mut self) {
+    fn follow_upstream(&mut self) {
+        self.hub.set_stale(self.upstream.is_stale());
         let version = self.upstream.rules_version();
         if version != self.rules_version {
             self.rules_version = version;
@@ -160,8 +160,8 @@ impl State {
         deflate: Option<Deflate>,
         topics: &[Vec<u8>],
     ) -> SessionId {
-        // A client that comes before the first tick is told what is recorded, too.
-        self.follow_rules();
+        // A client that comes before the first tick is told what is recorded and whether upstream is silent, too.
+        self.follow_upstream();
         // What is in the log already came before this client.
         self.deliver();
         let id = self.hub.open(protocol, deflate, topics.iter().map(Vec::as_slice));
