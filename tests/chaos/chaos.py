@@ -22,6 +22,8 @@ DEAD_S = (0.1, 1.5)
 # Whatever is on its way at the end arrives within this, seconds.
 SETTLE_S = 60.0
 FAULTS_SHOWN = 20
+# How long everybody may take for a message of each topic before they are given another, seconds.
+ROUND_S = 5.0
 
 
 def parse() -> argparse.Namespace:
@@ -57,18 +59,24 @@ async def settle(feed: Feed, clients: list[Client]) -> list[str]:
         client.stays = True
     feed.stop()
     deadline = time.monotonic() + SETTLE_S
-    while time.monotonic() < deadline:
-        # One more each, so that whoever has it has seen what came before it.
-        wanted = dict(feed.sent)
-        behind = [
-            client.record.name
-            for client in clients
-            if not all(client.record.has(t, n) for t, n in wanted.items() if t.startswith(client.prefix))
-        ]
-        if not behind:
+    while True:
+        # One more each: the last before it may have gone to a forwarder that was dead, where it is nobody's.
+        for topic in feed.sent:
+            feed.send(topic)
+        round_ends = time.monotonic() + ROUND_S
+        while behind := [client.record.name for client in clients if not has_all(client, feed.sent)]:
+            if time.monotonic() > deadline:
+                return behind
+            if time.monotonic() > round_ends:
+                break
+            await asyncio.sleep(0.2)
+        else:
             return []
-        await asyncio.sleep(0.5)
-    return behind
+
+
+def has_all(client: Client, sent: dict[str, int]) -> bool:
+    """Whether it has the last message of each topic that it follows."""
+    return all(client.record.has(topic, n) for topic, n in sent.items() if topic.startswith(client.prefix))
 
 
 def show(rows: list[tuple[str, object]]) -> None:

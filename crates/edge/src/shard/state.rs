@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -32,8 +32,12 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Outboxes are summed for the metrics each so many ticks.
 const OUTBOX_SUM_TICKS: u32 = 8;
 
+/// An upstream that has not been reached so long after the start counts as silent.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
+
 pub(crate) struct State {
     hub: Hub,
+    started: Instant,
     /// By session number.
     sockets: Vec<Option<Socket>>,
     /// Streams of server-sent events, and who waits for more of each.
@@ -78,6 +82,7 @@ impl State {
         hub.set_can_ask(options.questions.is_some());
         Self {
             hub,
+            started: Instant::now(),
             sockets: Vec::new(),
             streams: HashMap::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -145,7 +150,9 @@ impl State {
     }
 
     fn follow_upstream(&mut self) {
-        self.hub.set_stale(self.upstream.is_stale());
+        // An edge that has just started is about to connect.
+        let is_starting = self.upstream.connects.value() == 0 && self.started.elapsed() < CONNECTS_WITHIN;
+        self.hub.set_stale(self.upstream.is_stale() && !is_starting);
         let version = self.upstream.rules_version();
         if version != self.rules_version {
             self.rules_version = version;
