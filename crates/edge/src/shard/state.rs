@@ -38,6 +38,8 @@ const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
 pub(crate) struct State {
     hub: Hub,
     started: Instant,
+    /// Upstream has spoken.
+    has_connected: bool,
     /// By session number.
     sockets: Vec<Option<Socket>>,
     /// Streams of server-sent events, and who waits for more of each.
@@ -83,6 +85,7 @@ impl State {
         Self {
             hub,
             started: Instant::now(),
+            has_connected: false,
             sockets: Vec::new(),
             streams: HashMap::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -151,8 +154,10 @@ impl State {
 
     fn follow_upstream(&mut self) {
         // An edge that has just started is about to connect.
-        let is_starting = self.upstream.connects.value() == 0 && self.started.elapsed() < CONNECTS_WITHIN;
-        self.hub.set_stale(self.upstream.is_stale() && !is_starting);
+        let stale = self.upstream.is_stale();
+        self.has_connected |= !stale;
+        let is_starting = !self.has_connected && self.started.elapsed() < CONNECTS_WITHIN;
+        self.hub.set_stale(stale && !is_starting);
         let version = self.upstream.rules_version();
         if version != self.rules_version {
             self.rules_version = version;
@@ -178,7 +183,7 @@ impl State {
 
     /// A session of server-sent events.
     pub(super) fn open_events(&mut self, wanted: &Subscribe) -> SessionId {
-        self.follow_rules();
+        self.follow_upstream();
         self.deliver();
         let id = self.hub.open_events(wanted);
         self.streams.insert(id, None);
