@@ -1,7 +1,7 @@
 //! CPU, memory and files of the server's processes and their descendants, from `/proc`.
 
 use std::collections::HashMap;
-use std::fs;
+use std::{fs, io};
 
 use crate::report::ServerCpu;
 
@@ -59,8 +59,8 @@ impl Processes {
             }
             match (thread_times(pid), &mut sample.threads) {
                 (Some(times), Some(threads)) => threads.extend(times),
-                (None, threads) => *threads = None,
-                (Some(_), None) => {}
+                (None, threads) if !is_gone(pid) => *threads = None,
+                (None, _) | (Some(_), None) => {}
             }
         }
         sample
@@ -72,7 +72,8 @@ impl Processes {
         for pid in self.tree() {
             let kib = |file: &str, key| read(pid, file).as_deref().and_then(|text| kib(text, key));
             sample.rss_kib += kib("status", "VmRSS:").unwrap_or(0);
-            sample.pss_kib = sample.pss_kib.zip(kib("smaps_rollup", "Pss:")).map(|(sum, one)| sum + one);
+            let pss_kib = kib("smaps_rollup", "Pss:").or_else(|| is_gone(pid).then_some(0));
+            sample.pss_kib = sample.pss_kib.zip(pss_kib).map(|(sum, one)| sum + one);
             sample.files = sample.files.zip(files(pid)).map(|(sum, one)| sum + one);
         }
         sample
@@ -148,7 +149,21 @@ fn entries(folder: &str) -> Vec<i32> {
 }
 
 fn files(pid: i32) -> Option<u64> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
+    let open = || {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+        entries.map(|entry| entry.map(drop)).collect::<io::Result<Vec<()>>>()
+    };
+    match open() {
+        Ok(open) => Some(open.len() as u64),
+        Err(_) => is_gone(pid).then_some(0),
+    }
+}
+
+/// Whether a process has ended, waited for or not: a child that ends between two looks has nothing any more, which is no
+/// reason to know nothing of the others.
+fn is_gone(pid: i32) -> bool {
+    let state = |stat: String| stat.rsplit(')').next()?.trim_start().chars().next();
+    read(pid, "stat").and_then(state).is_none_or(|state| matches!(state, 'Z' | 'X'))
 }
 
 /// Each thread's time on a core, ns: the first number of its `schedstat`.
@@ -221,6 +236,27 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(Processes::new(vec![pid]).missing(), Some(pid));
+    }
+
+    /// A child that ended between the look for children and the look at them had all be unknown.
+    #[test]
+    fn a_process_that_has_ended_has_nothing() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_gone(pid) {
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::yield_now();
+        }
+        let both = Processes::new(vec![pid, i32::try_from(std::process::id()).unwrap()]);
+        let look = |both: &Processes| {
+            let memory = both.memory();
+            assert!(memory.files.is_some_and(|files| files >= 3) && memory.pss_kib.is_some(), "{memory:?}");
+            assert!(both.files().is_some() && both.cpu().threads.is_some());
+        };
+        look(&both);
+        child.wait().unwrap();
+        look(&both);
     }
 
     #[test]
