@@ -76,9 +76,13 @@ impl Door {
         Some(response)
     }
 
-    /// The answer to a client who is one too many in this second; `None` has taken a place. It comes before there is
-    /// anything of a session, so that a storm costs little more than reading its requests.
-    fn is_full(&self) -> Option<Response> {
+    /// The answer to a client for whom it is too early, or who is one too many in this second; `None` has taken a place. It
+    /// comes before there is anything of a session, so that a storm costs little more than reading its requests.
+    fn turn_away(&self) -> Option<Response> {
+        if !self.upstream.is_ready() {
+            self.metrics.refusals.of(Refusal::NotReady).add(1);
+            return Some(unavailable("not ready: nothing has come from upstream yet", Duration::ZERO));
+        }
         let after = self.admission.admit(Instant::now()).err()?;
         self.metrics.refusals.of(Refusal::ConnectionRate).add(1);
         Some(unavailable("too many clients connect at the moment", after))
@@ -162,11 +166,7 @@ async fn handshake(
         Ok(topics) => topics,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
     };
-    if !door.upstream.is_ready() {
-        door.metrics.refusals.of(Refusal::NotReady).add(1);
-        return unavailable("not ready: nothing has come from upstream yet", Duration::ZERO);
-    }
-    if let Some(refusal) = door.is_full() {
+    if let Some(refusal) = door.turn_away() {
         return refusal;
     }
     let Some(upgrade) = upgrade else {
@@ -191,11 +191,7 @@ fn event_stream(door: &Door, headers: &HeaderMap, query: &str, peer: Option<Peer
         Ok(wanted) => wanted,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
     };
-    if !door.upstream.is_ready() {
-        door.metrics.refusals.of(Refusal::NotReady).add(1);
-        return unavailable("not ready: nothing has come from upstream yet", Duration::ZERO);
-    }
-    if let Some(refusal) = door.is_full() {
+    if let Some(refusal) = door.turn_away() {
         return refusal;
     }
     let mut response = Response::default();
