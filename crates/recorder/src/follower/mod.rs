@@ -379,10 +379,7 @@ impl<M> Follower<M> {
     /// Delivers what has waited and is next.
     fn deliver_held(&mut self, now: Instant) {
         self.held.drop_up_to(self.head);
-        while let Some(message) = self.held.take(self.head + 1) {
-            self.head += 1;
-            self.actions.push_back(Action::Deliver(message));
-        }
+        self.deliver_next();
         if self.head >= self.newest {
             self.hole_since = None;
         } else if self.hole_since.is_some() {
@@ -427,7 +424,8 @@ impl<M> Follower<M> {
             let before = self.held.first().expect("something is held") - 1;
             self.declare_lost(before);
             self.asked = None;
-            self.drain_held();
+            self.deliver_next();
+            self.hole_since = None;
         }
     }
 
@@ -440,12 +438,12 @@ impl<M> Follower<M> {
         self.deliver_held(now);
     }
 
-    fn drain_held(&mut self) {
+    /// Delivers what is held behind the head without a hole.
+    fn deliver_next(&mut self) {
         while let Some(message) = self.held.take(self.head + 1) {
             self.head += 1;
             self.actions.push_back(Action::Deliver(message));
         }
-        self.hole_since = None;
     }
 
     /// Without repair, or where a replay has no more: what is missing up to `offset` is lost, unless it was never promised.
