@@ -275,6 +275,8 @@ impl Edge {
         page.gauge("upstream_stale", "1 while the upstream is silent", upstream.is_stale().into())?;
         page.gauge("upstream_connections", "Upstream connections now", upstream.standing.value())?;
         page.gauge("upstream_prefixes", "Prefixes subscribed upward now", upstream.prefixes.value())?;
+        let help = "Prefixes wanted now that come by a shorter one, because there are too many";
+        page.gauge("upstream_prefixes_joined", help, upstream.prefixes_joined.value())?;
         page.gauge("upstream_head", "The newest offset followed", upstream.head.value())?;
         page.counter("upstream_messages", "Messages taken in", upstream.messages.value())?;
         page.counter("upstream_bytes", "Bytes of their frames", upstream.bytes.value())?;

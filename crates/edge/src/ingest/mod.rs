@@ -164,7 +164,7 @@ fn open(options: Options, asker: Option<Asker>, writer: Writer) -> anyhow::Resul
     let poll = Poll {
         feeds,
         entry,
-        wants: Wants::new(interest_linger),
+        wants: Wants::new(interest_linger, wants::PREFIXES_MAX),
         multipart: Multipart::new(message_bytes_max(bounds)),
         upstream: Arc::clone(&writer.upstream),
         writer,

@@ -18,7 +18,7 @@ use super::multipart::{Multipart, Received};
 use super::seldom::Seldom;
 use super::sources::Sources;
 use super::upstream::Upstream;
-use super::wants::{Change, Wants};
+use super::wants::{Change, PREFIXES_MAX, Wants};
 use super::writer::Writer;
 
 /// Messages drained before they are appended and other sockets have their turn.
@@ -142,7 +142,21 @@ impl Poll {
             }
         }
         self.upstream.prefixes.set(self.wants.len() as u64);
+        self.say_joined();
         Ok(())
+    }
+
+    fn say_joined(&self) {
+        let (before, n_joined) = (self.upstream.prefixes_joined.value(), self.wants.n_joined() as u64);
+        self.upstream.prefixes_joined.set(n_joined);
+        if before == 0 && n_joined > 0 {
+            tracing::warn!(
+                "sessions want more than {PREFIXES_MAX} prefixes that are not recorded: upstream is asked for shorter \
+                 ones in their place, and what comes too much is dropped here"
+            );
+        } else if before > 0 && n_joined == 0 {
+            tracing::info!("each prefix that is wanted is asked for by itself again");
+        }
     }
 
     /// Takes what has come on a feed, up to the bounds of a batch.

@@ -55,6 +55,8 @@ pub struct Upstream {
     pub standing: Tally,
     /// Prefixes subscribed upward now.
     pub prefixes: Tally,
+    /// Prefixes wanted now that come by a shorter one, because there are too many.
+    pub prefixes_joined: Tally,
 }
 
 impl Upstream {

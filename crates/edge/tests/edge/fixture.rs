@@ -112,10 +112,7 @@ impl TestEdge {
 
     /// The value of a sample of `/metrics`, which is named with its labels and without `trestle_edge_`.
     pub(crate) fn metric(&self, sample: &str) -> u64 {
-        let page = self.private("/metrics");
-        let name = format!("trestle_edge_{sample} ");
-        let value = page.text().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
-        value.unwrap_or_else(|| panic!("{sample} is not in\n{}", page.text()))
+        value_in(&self.private("/metrics"), &format!("trestle_edge_{sample}"))
     }
 
     pub(crate) fn until_metric(&self, sample: &str, wanted: impl Fn(u64) -> bool) -> u64 {
@@ -140,6 +137,12 @@ impl TestEdge {
     pub(crate) fn shutdown(self) {
         self.runtime.block_on(self.running.shutdown()).unwrap();
     }
+}
+
+fn value_in(page: &Answer, sample: &str) -> u64 {
+    let name = format!("{sample} ");
+    let value = page.text().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+    value.unwrap_or_else(|| panic!("{sample} is not in\n{}", page.text()))
 }
 
 fn until_or<T>(mut condition: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
@@ -258,6 +261,15 @@ impl Forwarder {
 
     pub(crate) fn recorder(&self) -> String {
         format!("http://{}", self.running().grpc)
+    }
+
+    /// Distinct prefixes that edges have subscribed to.
+    pub(crate) fn wanted(&self) -> u64 {
+        let (request, address) =
+            (Request::get("/metrics").with("Connection", "close"), self.running().metrics);
+        let ask = async { tokio::task::spawn_blocking(move || request.to(address)).await.unwrap() };
+        let page = self.runtime.block_on(ask);
+        value_in(&page, "trestle_forwarder_subscriptions{port=\"link\"}")
     }
 
     /// Ends it; returns where it listened: frontend, link and gRPC.

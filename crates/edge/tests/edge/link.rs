@@ -1,5 +1,7 @@
 //! An edge behind a forwarder.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::client::{Client, JSON, Said};
@@ -224,4 +226,44 @@ fn a_position_that_the_edge_has_not_seen_is_asked_for() {
     let foreign = Client::json(&TestEdge::behind(&other, ""), "/ws").welcome["position"].take();
     let reply = resume(&mut Client::json(&behind, "/ws"), &foreign);
     assert_eq!((&reply["recovered"], &reply["reason"]), (&false.into(), &"epoch_changed".into()), "{reply}");
+}
+
+/// With nothing recorded each prefix goes up on its own: twelve thousand are more than an edge sends.
+#[test]
+fn no_want_of_thousands_is_lost_when_the_forwarder_comes_back() {
+    const CLIENTS: usize = 12;
+    const TOPICS: usize = 1_000;
+    const PREFIXES_MAX: u64 = 10_000;
+    let mut forwarder = Forwarder::start("--no-record");
+    let edge = TestEdge::behind(&forwarder, "");
+    let feed = Feed::connected(&forwarder);
+    let topic = |client: usize, n: usize| format!("room/{client:02}/{n:03}/");
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::json(&edge, "/ws")).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let topics: Vec<_> = (0..TOPICS).map(|i| topic(n, i)).collect();
+        let reply = client.command(&json!({"id": 1, "subscribe": {"topics": topics}}));
+        assert_eq!(reply["subscribed"]["recorded"], "none", "{reply}");
+        client.named("caught_up");
+    }
+    edge.until_metric("upstream_prefixes_joined", |n| n > 0);
+    assert!(edge.metric("upstream_prefixes") <= PREFIXES_MAX);
+
+    let mut asked = BTreeSet::new();
+    for topic in (0..CLIENTS * TOPICS).map(|n| topic(n / TOPICS, n % TOPICS)) {
+        while !(0..=topic.len()).any(|n| asked.contains(&topic[..n])) {
+            assert!(asked.insert(feed.asked().trim_start_matches('+').to_owned()), "asked for once");
+        }
+    }
+    let mut hear_all = || {
+        for (n, client) in clients.iter_mut().enumerate() {
+            feed.send(&["room/of nobody", "here"]);
+            (0..TOPICS).for_each(|i| feed.send(&[&topic(n, i)[..], "here"]));
+            (0..TOPICS).for_each(|i| assert_eq!(client.event()["topic"], topic(n, i)));
+        }
+    };
+    hear_all();
+    forwarder.restart(|| ());
+    let wanted = edge.metric("upstream_prefixes");
+    until("all that is wanted", || (forwarder.wanted() == wanted).then_some(()));
+    hear_all();
 }
