@@ -7,7 +7,8 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let files = ["event", "link", "recorder", "control"].map(|name| format!("trestle/v1/{name}.proto"));
+    let files =
+        ["event", "client", "link", "recorder", "control"].map(|name| format!("trestle/v1/{name}.proto"));
     println!("cargo:rerun-if-changed={}", root.display());
 
     let descriptors = protox::compile(files, [&root])?;

@@ -9,22 +9,25 @@ pub enum Protocol {
     RustWebsocket,
     /// `trestle.v1.json`: commands and events as JSON, one object a text frame.
     Json,
+    /// `trestle.v1.proto`: the same as protobuf, one message a binary frame.
+    Proto,
     /// Server-sent events: a subscription by a URL, and events as JSON.
     Sse,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Json, Self::RustWebsocket, Self::Sse];
+    pub const ALL: [Self; 4] = [Self::Json, Self::Proto, Self::RustWebsocket, Self::Sse];
 
     /// Those of WebSockets, the best first.
-    pub const WEBSOCKET: [Self; 2] = [Self::Json, Self::RustWebsocket];
+    pub const WEBSOCKET: [Self; 3] = [Self::Json, Self::Proto, Self::RustWebsocket];
 
     /// Its name in metrics and, of a WebSocket's, in `Sec-WebSocket-Protocol`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RustWebsocket => "rust-websocket",
             Self::Json => "trestle.v1.json",
+            Self::Proto => "trestle.v1.proto",
             Self::Sse => "sse",
         }
     }
@@ -41,13 +44,19 @@ impl Protocol {
         match self {
             Self::RustWebsocket => Format::Raw,
             Self::Json => Format::Json,
+            Self::Proto => Format::Proto,
             Self::Sse => Format::Sse,
         }
     }
 
     /// Whether a client can be told what it lost and how far it is.
     pub(crate) const fn is_told(self) -> bool {
-        matches!(self, Self::Json | Self::Sse)
+        matches!(self, Self::Json | Self::Proto | Self::Sse)
+    }
+
+    /// Whether it is `trestle.v1.*`, in which a client says commands and is answered.
+    pub(crate) const fn is_conversation(self) -> bool {
+        matches!(self, Self::Json | Self::Proto)
     }
 }
 
@@ -61,6 +70,7 @@ mod tests {
             Protocol::choose(["mqtt", "rust-websocket", "trestle.v1.json"]),
             Some(Protocol::RustWebsocket)
         );
+        assert_eq!(Protocol::choose(["trestle.v1.proto", "trestle.v1.json"]), Some(Protocol::Proto));
         assert_eq!(Protocol::choose(["ZWS2.0/NULL"]), None);
         assert_eq!(Protocol::choose(["sse"]), None);
         assert_eq!(Protocol::choose([]), None);

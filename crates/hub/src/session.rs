@@ -102,7 +102,7 @@ pub(crate) struct Session {
     pub(crate) close_code: Option<CloseCode>,
     /// Whether messages may be compressed, and how.
     pub(crate) deflate: Option<Deflate>,
-    /// Commands in a row that were no JSON at all.
+    /// Commands in a row that did not parse at all.
     pub(crate) unparsed: u8,
     /// Parts this session from an earlier one of the same number, for timers that were set for that one.
     pub(crate) generation: u32,

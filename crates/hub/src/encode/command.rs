@@ -1,4 +1,4 @@
-//! What a client of `trestle.v1.json` may ask for.
+//! What a client may ask for, and how `trestle.v1.json` says it.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::value::RawValue;
-use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
-use trestle_messages::{Position, PositionError};
+use trestle_messages::Position;
 
+use super::check;
 use super::fields::{Field, Refusal, fields_of, quoted};
 use super::reply::ServerMessage;
 use super::syntax::SAFE_INTEGER_MAX;
@@ -56,7 +56,7 @@ pub enum CommandKind {
 /// Subscriptions, one for each topic, with the same options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe {
-    /// At least one, each at most [`TOPIC_BYTES_MAX`] bytes and not reserved; as given, repeats included. The empty
+    /// At least one, each at most [`TOPIC_BYTES_MAX`](trestle_messages::topic::TOPIC_BYTES_MAX) bytes and not reserved; as given, repeats included. The empty
     /// prefix matches everything.
     pub topics: Vec<Vec<u8>>,
     /// The topics are whole topics, not prefixes.
@@ -112,8 +112,8 @@ pub struct CommandError {
     pub code: ErrorCode,
     /// For people; it names what was wrong, in a few hundred bytes at most.
     pub reason: String,
-    /// The message is no JSON at all. Some of these in a row close the connection.
-    pub not_json: bool,
+    /// The message is no JSON, or no protobuf, at all. Some of these in a row close the connection.
+    pub unparsed: bool,
 }
 
 impl CommandError {
@@ -129,7 +129,7 @@ impl CommandError {
 /// What the client is to be told, with the command's id where it has one, even if other fields are wrong.
 pub fn parse(text: &str) -> Result<Command, CommandError> {
     let refused =
-        |id, not_json| move |Refusal { code, reason }: Refusal| CommandError { id, code, reason, not_json };
+        |id, unparsed| move |Refusal { code, reason }: Refusal| CommandError { id, code, reason, unparsed };
     let json: &RawValue = serde_json::from_str(text)
         .map_err(|error| Refusal::bad_request(format!("the message is no JSON: {error}")))
         .map_err(refused(None, true))?;
@@ -218,34 +218,18 @@ fn some_topic(command: &str, topics: &[Vec<u8>]) -> Result<(), Refusal> {
 }
 
 fn topics(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Refusal> {
-    field.strings()?.into_iter().map(|topic| allowed(field, topic.into_bytes())).collect()
+    field.strings()?.into_iter().map(|topic| check::topic(&field.path(), topic.into_bytes())).collect()
 }
 
 fn topics_base64(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Refusal> {
     let decoded = |text: String| {
         BASE64.decode(&text).map_err(|_| field.must(&format!("hold base64, not {}", quoted(&text))))
     };
-    field.strings()?.into_iter().map(|text| allowed(field, decoded(text)?)).collect()
-}
-
-fn allowed(field: &Field<'_>, topic: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-    let wrong = if topic.len() > TOPIC_BYTES_MAX {
-        format!("a topic of {} bytes, at most {TOPIC_BYTES_MAX} are allowed", topic.len())
-    } else if is_reserved(&topic) {
-        "topics that begin with \\0trestle are reserved".to_owned()
-    } else {
-        return Ok(topic);
-    };
-    Err(Refusal::new(ErrorCode::InvalidTopic, format!("field {}: {wrong}", field.path())))
+    field.strings()?.into_iter().map(|text| check::topic(&field.path(), decoded(text)?)).collect()
 }
 
 fn since(field: &Field<'_>) -> Result<Since, Refusal> {
-    const EXPECTED: &str = "a position as the server gave it";
-    match field.string(EXPECTED)?.parse() {
-        Ok(position) => Ok(Since::Position(position)),
-        Err(PositionError::Format(_)) => Ok(Since::Unknown),
-        Err(PositionError::Malformed) => Err(field.must(&format!("be {EXPECTED}"))),
-    }
+    check::since(&field.path(), &field.string(check::A_POSITION)?)
 }
 
 fn policy(field: &Field<'_>) -> Result<Policy, Refusal> {
@@ -260,10 +244,5 @@ fn policy(field: &Field<'_>) -> Result<Policy, Refusal> {
 }
 
 fn interval(field: &Field<'_>) -> Result<Duration, Refusal> {
-    let expected = format!("a number from {HZ_MIN} to {HZ_MAX}");
-    let hz = field.number(&expected)?;
-    if !(HZ_MIN..=HZ_MAX).contains(&hz) {
-        return Err(field.must(&format!("be {expected}")));
-    }
-    Ok(Duration::from_secs_f64(1.0 / hz))
+    check::interval(&field.path(), field.number(&check::a_rate())?)
 }

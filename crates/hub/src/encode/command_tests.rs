@@ -20,7 +20,7 @@ fn kind(command: &str) -> CommandKind {
 /// Checks that `text` is refused with `code` and a reason that names `named`.
 fn check_refused(text: &str, id: Option<u64>, code: ErrorCode, named: &str) {
     let error = parse(text).expect_err(text);
-    assert_eq!((error.id, error.code, error.not_json), (id, code, false), "{text}: {}", error.reason);
+    assert_eq!((error.id, error.code, error.unparsed), (id, code, false), "{text}: {}", error.reason);
     assert!(error.reason.contains(named), "{text}: {} does not name {named}", error.reason);
     assert!(error.reason.len() <= 400, "{text}: {}", error.reason);
 }
@@ -93,12 +93,12 @@ fn what_is_no_json_is_told_apart() {
     for text in ["", " ", "hello", "{", "{\"id\":1,}", "{} {}", "\u{feff}{}", "{\"id\":01}", "{\"a\":\"\n\"}"]
     {
         let error = parse(text).expect_err(text);
-        assert_eq!((error.id, error.code, error.not_json), (None, BadRequest, true), "{text}");
+        assert_eq!((error.id, error.code, error.unparsed), (None, BadRequest, true), "{text}");
         assert!(error.reason.contains("JSON"));
     }
     let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
     check_refused(&deep, None, BadRequest, "an object, not an array");
-    assert!(parse(&deep[1..]).unwrap_err().not_json);
+    assert!(parse(&deep[1..]).unwrap_err().unparsed);
 }
 
 #[test]
@@ -277,7 +277,7 @@ proptest! {
         match parse(&text) {
             Ok(command) => prop_assert!(is_json && command.id <= ID_MAX),
             Err(error) => {
-                prop_assert_eq!(error.not_json, !is_json);
+                prop_assert_eq!(error.unparsed, !is_json);
                 prop_assert!(!error.reason.is_empty() && error.reason.len() < 400);
             }
         }

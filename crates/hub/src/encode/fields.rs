@@ -7,6 +7,7 @@ use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::check;
 use crate::ErrorCode;
 
 /// A client's own words are quoted in a reason up to this many characters.
@@ -99,7 +100,7 @@ impl<'t> Field<'t> {
 
     /// A refusal of the right field with a wrong value.
     pub(super) fn must(&self, condition: &str) -> Refusal {
-        Refusal::bad_request(format!("field {} must {condition}", self.path()))
+        check::must(&self.path(), condition)
     }
 
     /// A refusal of the right field with a value of the wrong type.

@@ -4,9 +4,11 @@
 //! it. [`ServerMessage`] is all that the server says of its own, [`Command`] all that a client may say.
 
 mod body;
+mod check;
 mod command;
 mod fields;
 mod json;
+pub(crate) mod proto;
 mod raw;
 mod reply;
 mod sse;
@@ -30,6 +32,7 @@ pub use command::{
     Command, CommandError, CommandKind, HZ_MAX, HZ_MIN, ID_MAX, Policy, Since, Subscribe, Unsubscribe, parse,
 };
 pub use json::event;
+pub use proto::parse as parse_proto;
 pub use reply::{
     CaughtUp, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, Outcome, Recorded, Recovery,
     Reply, ServerMessage, Subscribed, Topics, Unrecovered, Unsubscribed, Welcome,
@@ -44,11 +47,13 @@ pub enum Format {
     Json,
     /// Server-sent events: the same objects as `text/event-stream`.
     Sse,
+    /// `trestle.v1.proto`: one protobuf message a binary frame.
+    Proto,
 }
 
 impl Format {
     /// All, by their number.
-    pub const ALL: [Self; 3] = [Self::Raw, Self::Json, Self::Sse];
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Json, Self::Sse, Self::Proto];
 
     /// Where a message keeps it.
     const fn slot(self) -> Slot {
@@ -72,6 +77,7 @@ pub fn frame<'a>(message: &Message<'a>, format: Format) -> &'a Bytes {
         Format::Raw => raw::frame(message),
         Format::Json => json_frame(message, false),
         Format::Sse => sse::event(message, false),
+        Format::Proto => proto::frame(message, false),
     })
 }
 
@@ -81,6 +87,7 @@ pub fn snapshot_frame(message: &Message<'_>, format: Format) -> Bytes {
         Format::Raw => frame(message, format).clone(),
         Format::Json => json_frame(message, true),
         Format::Sse => sse::event(message, true),
+        Format::Proto => proto::frame(message, true),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the server says of its own in `trestle.v1.json`, beside events.
+//! What the server says of its own, beside events, and how `trestle.v1.json` has it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use trestle_messages::Position;
 
-use super::{Format, sse};
+use super::{Format, proto, sse};
 use crate::ErrorCode;
 use crate::ws::{Opcode, server_frame};
 
@@ -31,11 +31,14 @@ impl<'a> ServerMessage<'a> {
 
     /// What goes out in `format`: a complete WebSocket frame, or the bytes of an event.
     pub fn frame(&self, format: Format) -> Bytes {
-        if format == Format::Sse {
-            return sse::server_message(self);
+        match format {
+            Format::Sse => sse::server_message(self),
+            Format::Proto => server_frame(Opcode::Binary, &proto::server_message(self)),
+            Format::Json | Format::Raw => {
+                let json = serde_json::to_vec(self).expect("all keys are strings, and nothing else can fail");
+                server_frame(Opcode::Text, &json)
+            }
         }
-        let json = serde_json::to_vec(self).expect("all keys are strings, and nothing else can fail");
-        server_frame(Opcode::Text, &json)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::protocol::Protocol;
 use crate::session::Phase;
 use crate::ws::{CloseCode, Incoming, Inflater, Opcode, ReadError, Reader, close_echo, server_frame};
 
-/// So many messages in a row that are no JSON at all, and the client speaks another protocol: closed with 4500.
+/// So many messages in a row that do not parse at all, and the client speaks another protocol: closed with 4500.
 const UNPARSED_MAX: u8 = 3;
 
 /// Why a command is refused.
@@ -95,20 +95,22 @@ impl Hub {
             Incoming::Pong(_) => {}
             // The original page says nothing; what it might say concerns nobody.
             _ if session.protocol == Protocol::RustWebsocket => {}
-            Incoming::Text(text) => match encode::parse(text) {
-                Ok(command) => {
-                    session.unparsed = 0;
-                    self.obey(id, &command);
+            _ => {
+                let parsed = match (session.protocol, incoming) {
+                    (Protocol::Proto, Incoming::Binary(payload)) => encode::parse_proto(payload),
+                    (Protocol::Proto, _) => {
+                        Err(wrong_frame("commands of trestle.v1.proto are binary frames"))
+                    }
+                    (_, Incoming::Text(text)) => encode::parse(text),
+                    _ => Err(wrong_frame("commands are text frames")),
+                };
+                match parsed {
+                    Ok(command) => {
+                        session.unparsed = 0;
+                        self.obey(id, &command);
+                    }
+                    Err(error) => self.refuse(id, &error),
                 }
-                Err(error) => self.refuse(id, &error),
-            },
-            // What was compressed is text or binary by now.
-            Incoming::Binary(_) | Incoming::Compressed { .. } => {
-                let reason = "commands are text frames".to_owned();
-                self.refuse(
-                    id,
-                    &CommandError { id: None, code: ErrorCode::BadRequest, reason, not_json: true },
-                );
             }
         }
     }
@@ -117,7 +119,7 @@ impl Hub {
         self.counts.commands_refused += 1;
         self.reply(id, &error.reply());
         let session = &mut self.sessions[id as usize];
-        session.unparsed = if error.not_json { session.unparsed + 1 } else { 0 };
+        session.unparsed = if error.unparsed { session.unparsed + 1 } else { 0 };
         if session.unparsed >= UNPARSED_MAX {
             self.counts.closed_protocol += 1;
             self.begin_close(id, CloseCode::BadRequest);
@@ -126,7 +128,7 @@ impl Hub {
 
     fn obey(&mut self, id: SessionId, command: &Command) {
         let refused =
-            |code, reason: String| CommandError { id: Some(command.id), code, reason, not_json: false };
+            |code, reason: String| CommandError { id: Some(command.id), code, reason, unparsed: false };
         let done = match &command.kind {
             CommandKind::Subscribe(subscribe) => self.obey_subscribe(id, command.id, subscribe),
             CommandKind::Unsubscribe(unsubscribe) => {
@@ -174,4 +176,9 @@ impl Hub {
         let outcome = Outcome::Unsubscribed(Unsubscribed { topics });
         self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));
     }
+}
+
+/// What came is a frame of the kind that the protocol does not have.
+fn wrong_frame(reason: &str) -> CommandError {
+    CommandError { id: None, code: ErrorCode::BadRequest, reason: reason.to_owned(), unparsed: true }
 }

@@ -261,10 +261,11 @@ impl Hub {
             return;
         }
         let heartbeats = self.heartbeats();
-        let hears = |session: &Session| session.phase == Phase::Open && session.protocol == Protocol::Json;
+        let hears = |session: &Session| session.phase == Phase::Open && session.protocol.is_conversation();
         let open = self.sessions.iter().filter(|(_, session)| hears(session));
-        let ids: Vec<_> = open.map(|(index, _)| index as SessionId).collect();
-        ids.into_iter().for_each(|id| self.push_heartbeat(id, &heartbeats[Format::Json as usize]));
+        let ids: Vec<_> =
+            open.map(|(index, session)| (index as SessionId, session.protocol.format())).collect();
+        ids.into_iter().for_each(|(id, format)| self.push_heartbeat(id, &heartbeats[format as usize]));
     }
 
     fn heartbeat(&self, position: Option<Position>, format: Format) -> Bytes {

@@ -45,7 +45,7 @@ impl Hub {
         let id = SessionId::try_from(self.sessions.insert(session)).expect("less than 2^32 sessions");
         self.take_place(id);
         self.sessions_peak = self.sessions_peak.max(self.sessions.len());
-        if protocol == Protocol::Json {
+        if protocol.is_conversation() {
             let name = format!("{}-{:x}", self.name, self.opened);
             let heartbeat_ms = u64::try_from(self.limits.ping_interval.as_millis()).unwrap_or(u64::MAX);
             let (position, stale) = (self.position, self.stale);

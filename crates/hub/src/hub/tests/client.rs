@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
+use crate::encode::proto::twin;
 use crate::hub::SessionId;
 use crate::protocol::Protocol;
 use crate::ws::{Opcode, client_frame};
@@ -15,6 +16,17 @@ pub(super) enum Seen {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
+}
+
+impl Seen {
+    /// A message of `trestle.v1.proto` as `trestle.v1.json` has it: what is said is the same.
+    fn translate(&mut self) {
+        match self {
+            Self::Binary(payload) => *self = Self::Text(twin::json(payload).to_string()),
+            Self::Text(text) => panic!("trestle.v1.proto has no text frames: {text}"),
+            _ => {}
+        }
+    }
 }
 
 /// The kernel's side of a connection.
@@ -135,7 +147,10 @@ impl Client {
 
     /// Takes what the socket holds. Returns the pongs that are due for it.
     pub(super) fn read(&mut self) -> Vec<u8> {
-        let new = self.frames.push(&std::mem::take(&mut self.socket.buffer));
+        let mut new = self.frames.push(&std::mem::take(&mut self.socket.buffer));
+        if self.protocol == Protocol::Proto {
+            new.iter_mut().for_each(Seen::translate);
+        }
         let pings = new.iter().filter_map(|seen| match seen {
             Seen::Ping(payload) if self.pongs => Some(payload),
             _ => None,
@@ -154,4 +169,13 @@ impl Client {
 /// A whole frame of a client.
 pub(super) fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     client_frame(opcode, true, [0x11, 0x22, 0x33, 0x44], payload)
+}
+
+/// A command, given in JSON, as a client of `protocol` sends it. What is no command goes out as it is.
+pub(super) fn said(protocol: Protocol, text: &str) -> Vec<u8> {
+    if protocol != Protocol::Proto {
+        return masked(Opcode::Text, text.as_bytes());
+    }
+    let command = serde_json::from_str(text).ok().and_then(|json| twin::command(&json));
+    masked(Opcode::Binary, &command.unwrap_or_else(|| text.as_bytes().to_vec()))
 }

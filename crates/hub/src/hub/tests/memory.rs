@@ -18,7 +18,7 @@ fn a_session_is_small() {
 fn open_and_leave(world: &mut World, n_clients: usize) {
     let clients: Vec<_> = (0..n_clients)
         .map(|n| {
-            let protocol = Protocol::ALL[n % 2];
+            let protocol = Protocol::WEBSOCKET[n % 3];
             let topics = [format!("x/{n}"), format!("x/{}", n % 7), String::new()];
             world.open(protocol, topics.iter().map(String::as_bytes))
         })

@@ -266,7 +266,9 @@ impl Simulation {
             return;
         }
         let edge = self.random.below(EDGES);
-        let client = self.edges[edge].open(Protocol::Json, []);
+        // From one connection to the next it may change.
+        let protocol = if self.random.below(4) == 0 { Protocol::Proto } else { Protocol::Json };
+        let client = self.edges[edge].open(protocol, []);
         if may_stall && self.random.below(3) == 0 {
             self.edges[edge].clients[client].reads = false;
             self.edges[edge].clients[client].socket.room = self.random.below(800);
@@ -301,7 +303,10 @@ impl Simulation {
             subscribe["since"] = json!(Position { epoch, offset }.to_string());
         }
         let command = json!({"id": command, "subscribe": subscribe}).to_string();
-        self.say(user, masked(Opcode::Text, command.as_bytes()));
+        if let Some((edge, client, _)) = self.users[user].on {
+            self.edges[edge].say(client, &command);
+            self.edges[edge].settle();
+        }
     }
 
     fn say(&mut self, user: usize, bytes: Vec<u8>) {

@@ -2,7 +2,7 @@
 //!
 //! A line begins with a client's name, one letter, or with a word for what happens by itself:
 //!
-//! - `a opens json x y` or `a opens raw x`: with these topics in its URL; `a leaves`: its connection breaks
+//! - `a opens json x y`, `a opens proto x` or `a opens raw x`: with these topics in its URL; `a leaves`: its connection breaks
 //! - `a subscribes 1 x y`, `a subscribes 1 exactly x`, `a subscribes 1 since @3 x`, or `@8:3` of another epoch than the
 //!   first, `a subscribes 1 snapshot x`, `a unsubscribes 2 x`; `a says {…}`: any text
 //! - `a sends ping hi`, `pong`, `binary x`, `close 1000`, `close`
@@ -31,6 +31,8 @@ use crate::ws::Opcode;
 #[track_caller]
 pub(super) fn check(script: &str, expected: &str) {
     check_with(Limits::default(), script, expected);
+    // What is said is the same in either format.
+    check_with(Limits::default(), &script.replace(" opens json", " opens proto"), expected);
 }
 
 /// As [`check`], with other bounds.
@@ -81,7 +83,11 @@ impl Stage {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         if verb == "opens" {
             let (protocol, topics) = rest.split_once(' ').unwrap_or((rest, ""));
-            let protocol = if protocol == "raw" { Protocol::RustWebsocket } else { Protocol::Json };
+            let protocol = match protocol {
+                "raw" => Protocol::RustWebsocket,
+                "proto" => Protocol::Proto,
+                _ => Protocol::Json,
+            };
             let client = self.world.open(protocol, topics.split_whitespace().map(bytes));
             self.names.insert(name, client);
             self.shown.push((name, 0, false));
@@ -90,10 +96,10 @@ impl Stage {
         let client = self.names[&name];
         match verb {
             "leaves" => self.world.leave(client),
-            "says" => self.world.send(client, masked(Opcode::Text, rest.as_bytes())),
+            "says" => self.world.say(client, rest),
             "subscribes" | "unsubscribes" => {
                 let command = command(verb.strip_suffix('s').expect("it ends so"), rest);
-                self.world.send(client, masked(Opcode::Text, command.as_bytes()));
+                self.world.say(client, &command);
             }
             "sends" => self.world.send(client, frame(rest)),
             "stalls" => {

@@ -9,7 +9,7 @@ use crate::protocol::Protocol;
 
 pub(super) fn show(protocol: Protocol, seen: &Seen) -> String {
     match seen {
-        Seen::Text(text) if protocol == Protocol::Json => json(text),
+        Seen::Text(text) if protocol != Protocol::RustWebsocket => json(text),
         Seen::Text(text) => format!("text {text}"),
         Seen::Binary(bytes) => format!("binary {bytes:?}"),
         Seen::Ping(payload) => format!("ping {}", String::from_utf8_lossy(payload)),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use trestle_messages::Position;
 use trestle_recorder::{RecordRule, RecordRules};
 
-use super::client::{Client, Seen, masked};
+use super::client::{Client, Seen, masked, said};
 use super::random::{Random, for_seeds};
 use super::world::{EPOCH, World};
 use crate::limits::Limits;
@@ -134,12 +134,12 @@ impl Simulation {
         if self.world.clients.iter().filter(|client| client.session.is_some()).count() >= CLIENTS_MAX {
             return;
         }
-        let protocol = Protocol::ALL[self.random.below(2)];
+        let protocol = Protocol::WEBSOCKET[self.random.below(3)];
         let topics: Vec<_> = (0..self.random.below(4)).map(|_| self.random.topic()).collect();
         self.world.open(protocol, topics.iter().map(Vec::as_slice));
         let mut model = Model::default();
         model.held.extend(topics.into_iter().map(|topic| (topic, false)));
-        if protocol == Protocol::Json {
+        if protocol != Protocol::RustWebsocket {
             model.answers.push(json!({"welcome": {"heartbeat_ms": 25_000, "position": position(self.head)}}));
         }
         self.models.push(model);
@@ -156,6 +156,7 @@ impl Simulation {
     /// A command is written, not sent yet.
     fn say(&mut self) {
         let Some(client) = self.anyone() else { return };
+        let protocol = self.world.clients[client].protocol;
         let model = &mut self.models[client];
         model.commands_said += 1;
         let id = model.commands_said;
@@ -163,9 +164,9 @@ impl Simulation {
         let topics: Vec<_> = (0..=self.random.below(3)).map(|_| self.random.topic()).collect();
         let json = |verb: &str, topics: &[Vec<u8>]| {
             let command = json!({"id": id, verb: {"topics": texts(topics), "exact": exact}});
-            masked(Opcode::Text, command.to_string().as_bytes())
+            said(protocol, &command.to_string())
         };
-        let is_passive = self.world.clients[client].protocol == Protocol::RustWebsocket;
+        let is_passive = protocol == Protocol::RustWebsocket;
         let (bytes, said) = match self.random.below(if is_passive { 1 } else { 5 }) {
             0 => (masked(Opcode::Ping, id.to_string().as_bytes()), Said::Ping(id.to_string())),
             1 | 2 => (json("unsubscribe", &topics), Said::Unsubscribe { id, topics, exact }),
@@ -271,7 +272,9 @@ impl Model {
         let (mut messages, mut answers) = (Vec::new(), Vec::new());
         for seen in &client.seen {
             let value = match seen {
-                Seen::Text(text) if client.protocol == Protocol::Json => serde_json::from_str(text).unwrap(),
+                Seen::Text(text) if client.protocol != Protocol::RustWebsocket => {
+                    serde_json::from_str(text).unwrap()
+                }
                 Seen::Text(body) => json!({"event": {"text": body}}),
                 Seen::Pong(payload) => json!({"pong": str::from_utf8(payload).unwrap()}),
                 Seen::Ping(_) => continue,

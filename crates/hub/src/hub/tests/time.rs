@@ -1,7 +1,7 @@
 //! Heartbeats, pings, and the end of those who are silent.
 
 use super::client::{Client, Seen};
-use super::script::{Stage, check};
+use super::script::{Stage, check, check_with};
 use crate::limits::Limits;
 use crate::ws::server_frame;
 
@@ -59,7 +59,8 @@ fn a_heartbeat_says_how_far_everything_was_sent() {
 #[test]
 fn a_heartbeat_says_no_more_than_what_a_slow_client_has() {
     // It has the first message, half of the second and nothing of the third; the heartbeat comes before that.
-    check(
+    check_with(
+        Limits::default(),
         "a opens json x
          publish x one
          a stalls 60

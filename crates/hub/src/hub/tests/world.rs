@@ -8,7 +8,7 @@ use trestle_messages::Position;
 use trestle_messages::v1::Stamp;
 use trestle_recorder::{Gap, Log, RecordRule, RecordRules, SegmentBuilder, Stamper};
 
-use super::client::{Client, Seen};
+use super::client::{Client, Seen, said};
 use crate::encode::GoodbyeReason;
 use crate::hub::{Hub, InterestChange, SessionId, Visit};
 use crate::limits::Limits;
@@ -89,6 +89,11 @@ impl World {
             self.hub.receive(session, &mut bytes);
             self.flush();
         }
+    }
+
+    /// `client` sends a command, given in JSON.
+    pub(super) fn say(&mut self, client: usize, text: &str) {
+        self.send(client, said(self.clients[client].protocol, text));
     }
 
     /// Appends a message to the log. Returns its offset; 0 if it is not recorded.

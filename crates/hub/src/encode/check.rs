@@ -1,0 +1,52 @@
+//! What a command's values must be in any format.
+
+use std::time::Duration;
+
+use trestle_messages::PositionError;
+use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
+
+use super::command::{HZ_MAX, HZ_MIN, Since};
+use super::fields::Refusal;
+use crate::ErrorCode;
+
+/// What a position is called where a client should have given one.
+pub(super) const A_POSITION: &str = "a position as the server gave it";
+
+/// A topic or prefix that may be named. `path` is its field's, quoted.
+pub(super) fn topic(path: &str, topic: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    let wrong = if topic.len() > TOPIC_BYTES_MAX {
+        format!("a topic of {} bytes, at most {TOPIC_BYTES_MAX} are allowed", topic.len())
+    } else if is_reserved(&topic) {
+        "topics that begin with \\0trestle are reserved".to_owned()
+    } else {
+        return Ok(topic);
+    };
+    Err(Refusal::new(ErrorCode::InvalidTopic, format!("field {path}: {wrong}")))
+}
+
+/// Where a subscription resumes.
+pub(super) fn since(path: &str, text: &str) -> Result<Since, Refusal> {
+    match text.parse() {
+        Ok(position) => Ok(Since::Position(position)),
+        Err(PositionError::Format(_)) => Ok(Since::Unknown),
+        Err(PositionError::Malformed) => Err(must(path, &format!("be {A_POSITION}"))),
+    }
+}
+
+/// What `max_hz` is called.
+pub(super) fn a_rate() -> String {
+    format!("a number from {HZ_MIN} to {HZ_MAX}")
+}
+
+/// `max_hz` as the least time between two messages.
+pub(super) fn interval(path: &str, hz: f64) -> Result<Duration, Refusal> {
+    if !(HZ_MIN..=HZ_MAX).contains(&hz) {
+        return Err(must(path, &format!("be {}", a_rate())));
+    }
+    Ok(Duration::from_secs_f64(1.0 / hz))
+}
+
+/// A refusal of the right field with a wrong value.
+pub(super) fn must(path: &str, condition: &str) -> Refusal {
+    Refusal::bad_request(format!("field {path} must {condition}"))
+}
