@@ -55,7 +55,7 @@ and how to publish to it; these two are the same measurement:
     --format raw --send 'binary:CONNECT {\"verbose\":false}\\r\\nSUB {t} 1\\r\\nPING\\r\\n'
 
 Exit codes: 0 measured; 1 a closed loop lost messages or clients, or any run got messages twice, in wrong order, on a \
-wrong topic or damaged (losses of an open loop are a result, see --strict); 64 wrong flags; 69 the server or the publisher's peer cannot be reached; \
+wrong topic or damaged (losses of an open loop are a result, see --strict), or a replay was not what was missed; 64 wrong flags; 69 the server or the publisher's peer cannot be reached; \
 71 the machine lacks something, for example file descriptors; 130 interrupted.";
 
 /// The six measurements.
@@ -171,9 +171,17 @@ pub struct Storm {
     /// How often everybody comes and leaves.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub rounds: u64,
-    /// What is subscribed to; {i} or {i:05} is the client's number. Nothing is published.
-    #[arg(long, default_value = "bench", value_parser = topic)]
-    pub topic: String,
+    /// Messages that each client has missed and is sent when it comes: so many are published before the first round, and
+    /// everybody resumes before them. What comes is counted client by client, and nothing may be missing or come twice.
+    /// Only in format trestle.v1.json. [default: none; nothing is published]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub replay: Option<u64>,
+    /// Seconds without any message, though some are due, after which the rest is lost.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = positive)]
+    pub give_up: f64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub source: Source,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub common: Common,

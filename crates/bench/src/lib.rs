@@ -23,6 +23,7 @@ pub mod pattern;
 pub mod publish;
 pub mod report;
 mod run;
+pub mod scout;
 pub mod server;
 pub mod swarm;
 pub mod tally;

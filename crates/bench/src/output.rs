@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::report::{Delivery, Idle, Latency, Memory, Report, Round, Run, Settings};
+use crate::report::{Delivery, Idle, Latency, Memory, Replayed, Report, Round, Run, Settings};
 
 /// A client that had to wait longer than this for a core, seconds, is worth a line.
 const WAITED_S: f64 = 0.1;
@@ -216,9 +216,10 @@ impl Table {
     fn round(&mut self, nth: usize, round: &Round) {
         let known = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
         let text = format!(
-            "{}/s, p99 {}; RSS {} → {}; files {} → {}; left after {}",
+            "{}/s, p99 {}; RSS peak {}, {} → {}; files {} → {}; left after {}",
             figure(round.connect.handshakes_per_s),
             ms(round.connect.handshake.p99_us),
+            known(round.rss_peak_kib.map(mib)),
             known(round.rss_connected_kib.map(mib)),
             known(round.rss_after_kib.map(mib)),
             known(round.files_connected.map(|files| files.to_string())),
@@ -226,6 +227,26 @@ impl Table {
             known(round.left_s.map(|left_s| format!("{} s", figure(left_s)))),
         );
         self.row(&format!("round {nth}"), &text);
+        if let Some(replay) = &round.replay {
+            self.replay(replay);
+        }
+    }
+
+    fn replay(&mut self, replay: &Replayed) {
+        let troubles: Vec<_> = replay
+            .troubles()
+            .iter()
+            .filter(|(count, what)| *count > 0 || *what == "lost")
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let Replayed { messages, delivered, seconds, deliveries_per_s, .. } = replay;
+        let text = format!(
+            "{messages} each, {delivered} in all in {} s ({}/s); {}",
+            figure(*seconds),
+            figure(*deliveries_per_s),
+            troubles.join(", ")
+        );
+        self.row("  replayed", &text);
     }
 
     fn client(&mut self, run: &Run) {

@@ -58,7 +58,7 @@ pub struct Settings {
     pub in_flight: Option<u64>,
     /// How long was published, if `messages` did not end it earlier; `idle`: how long the clients stayed.
     pub seconds: f64,
-    /// Messages to publish at most; `null`: no other end than `seconds`.
+    /// Messages to publish at most; `null`: no other end than `seconds`. Of `storm` those that everybody has missed.
     pub messages: Option<u64>,
     /// Whether frames were checked to the letter and bodies byte for byte.
     pub verify: bool,
@@ -138,7 +138,8 @@ pub struct Memory {
     pub rss_idle_kib: u64,
     /// After the last delivery, clients still connected; of `storm` after the last round, when all have left.
     pub rss_end_kib: u64,
-    /// The highest seen while messages were delivered, sampled ten times a second; `null` where nothing was published.
+    /// The highest seen while messages were delivered, sampled ten times a second; of `storm` the highest of all rounds;
+    /// `null` in `idle`.
     pub rss_peak_kib: Option<u64>,
     /// (`rss_idle_kib` − `rss_before_kib`) by connections.
     pub rss_kib_per_connection: f64,
@@ -257,9 +258,14 @@ pub struct Idle {
 pub struct Round {
     /// Handshakes of this round.
     pub connect: Connect,
+    /// What everybody had missed; `null` without `--replay`.
+    pub replay: Option<Replayed>,
     /// Resident memory of the server with all connected, KiB.
     pub rss_connected_kib: Option<u64>,
-    /// Resident memory after all left and it has had time to notice, KiB.
+    /// The most there was since the round's beginning, KiB, as the kernel notes it; `null` where it may not be asked to
+    /// begin anew.
+    pub rss_peak_kib: Option<u64>,
+    /// Resident memory after all left and it has come to rest, KiB.
     pub rss_after_kib: Option<u64>,
     /// Open files of the server with all connected.
     pub files_connected: Option<u64>,
@@ -268,6 +274,47 @@ pub struct Round {
     /// From everybody's leaving until the server had about as many open files (four more at most) as before the first
     /// round; `null` if that was not seen in 20 s or may not be looked at.
     pub left_s: Option<f64>,
+}
+
+/// What everybody had missed and was sent when it came.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// Messages that each client had missed.
+    pub messages: u64,
+    /// `messages` by clients.
+    pub expected: u64,
+    /// Deliveries that were, each message once a client.
+    pub delivered: u64,
+    /// `expected` − `delivered`, those of clients that did not get through included.
+    pub lost: u64,
+    /// A client got a message again.
+    pub duplicated: u64,
+    /// A client got a message after one that was published later.
+    pub out_of_order: u64,
+    /// Messages that a client got though it resumed behind them.
+    pub before_position: u64,
+    /// Broken markers.
+    pub corrupted: u64,
+    /// Clients that the server disconnected.
+    pub disconnected: u64,
+    /// From the first connect until everybody had got everything: the last delivery.
+    pub seconds: f64,
+    /// `delivered` by `seconds`.
+    pub deliveries_per_s: f64,
+}
+
+impl Replayed {
+    /// What is not as it should be, and how often; 0 where it is.
+    pub fn troubles(&self) -> [(u64, &'static str); 6] {
+        [
+            (self.lost, "lost"),
+            (self.duplicated, "duplicated"),
+            (self.out_of_order, "out of order"),
+            (self.before_position, "from before the position"),
+            (self.corrupted, "damaged"),
+            (self.disconnected, "clients disconnected"),
+        ]
+    }
 }
 
 /// What the load generator cost.

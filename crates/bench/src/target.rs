@@ -151,6 +151,19 @@ impl Target {
         })
     }
 
+    /// The same in format `trestle.v1.json`, but resuming behind `position`, as a server gave it.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 69 if no server should give such a position.
+    pub fn resuming(&self, position: &str) -> Result<Self, Exit> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:=+/".contains(&byte);
+        if !position.bytes().all(is_plain) {
+            return Err(Exit::unavailable(format!("a position that must be escaped: {position:?}")));
+        }
+        let text = format!(r#"{{"id":1,"subscribe":{{"topics":["{{t}}"],"since":"{position}"}}}}"#);
+        Ok(Self { sends: vec![(1, Pattern::new(&text))], ..self.clone() })
+    }
+
     /// The handshake's request (RFC 6455 §4.1) of one client.
     pub fn request(&self, number: u64) -> Vec<u8> {
         let Url { host, port, .. } = &self.url;
@@ -296,6 +309,11 @@ mod tests {
         assert_eq!(other.subscribe(7), [client_frame(2, b"SUB c00007\r\n"), client_frame(1, b"x")].concat());
         assert_eq!(other.wait_for.as_deref(), Some(&[1][..]));
         assert!(text(&other).contains("Sec-WebSocket-Protocol: p\r\n"));
+
+        let resuming = json.resuming("AQ-1_2").unwrap();
+        let command = br#"{"id":1,"subscribe":{"topics":["c00007"],"since":"AQ-1_2"}}"#;
+        assert_eq!(resuming.subscribe(7), client_frame(1, command));
+        assert!(json.resuming("\"").unwrap_err().reason.contains("escaped"));
 
         assert!(target("ws://h:1/", &["--send", "x"]).unwrap_err().starts_with("--send: "));
         assert!(target("ws://h:1/", &["--wait-for", r"\x1"]).unwrap_err().starts_with("--wait-for: "));

@@ -124,6 +124,23 @@ fn clients_stay_and_clients_storm() {
 }
 
 #[test]
+fn clients_storm_and_each_gets_what_it_missed() {
+    let edge = Edge::start();
+    let line = format!("storm --clients 40 --replay 700 --rounds 2 --publish-bind {}", edge.source);
+    let storm = report(&edge.bench(&line));
+    assert_eq!((&storm["settings"]["messages"], &storm["settings"]["size"]), (&700.into(), &128.into()));
+    for round in storm["runs"][0]["rounds"].as_array().unwrap() {
+        let replay = &round["replay"];
+        assert_eq!((&replay["messages"], &replay["expected"]), (&700.into(), &28_000.into()));
+        for trouble in ["lost", "duplicated", "out_of_order", "before_position", "corrupted", "disconnected"]
+        {
+            assert_eq!(replay[trouble], 0, "{trouble}: {replay}");
+        }
+        assert!(round["rss_peak_kib"].as_u64() >= round["rss_after_kib"].as_u64(), "{round}");
+    }
+}
+
+#[test]
 fn exit_codes() {
     let port = free_port();
     for (line, code, named) in [

@@ -9,6 +9,8 @@ use crate::report::ServerCpu;
 #[derive(Debug, Clone, Default)]
 pub struct Processes {
     roots: Vec<i32>,
+    /// The kernel has been asked to note the most memory from now on.
+    knows_peak: bool,
 }
 
 /// CPU so far. Two of them make a [`ServerCpu`].
@@ -36,7 +38,7 @@ pub struct MemorySample {
 impl Processes {
     /// Of these and what they start.
     pub fn new(roots: Vec<i32>) -> Self {
-        Self { roots }
+        Self { roots, knows_peak: false }
     }
 
     /// Whether there is nothing to measure.
@@ -83,6 +85,19 @@ impl Processes {
     pub fn rss_kib(&self) -> u64 {
         let rss = |pid: i32| read(pid, "status").as_deref().and_then(|text| kib(text, "VmRSS:"));
         self.tree().into_iter().filter_map(rss).sum()
+    }
+
+    /// From now on [`rss_peak_kib`](Self::rss_peak_kib) is that of what comes.
+    pub fn forget_peak(&mut self) {
+        // See proc_pid_clear_refs(5).
+        let forget = |pid: i32| fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok() || is_gone(pid);
+        self.knows_peak = self.tree().into_iter().fold(true, |all, pid| forget(pid) && all);
+    }
+
+    /// The most resident memory since [`forget_peak`](Self::forget_peak), KiB; `None` if the kernel does not tell.
+    pub fn rss_peak_kib(&self) -> Option<u64> {
+        let peak = |pid: i32| read(pid, "status").as_deref().and_then(|text| kib(text, "VmHWM:"));
+        (self.knows_peak && !self.is_empty()).then(|| self.tree().into_iter().filter_map(peak).sum())
     }
 
     /// Open files now.
@@ -236,6 +251,20 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(Processes::new(vec![pid]).missing(), Some(pid));
+    }
+
+    #[test]
+    fn the_peak_is_that_of_what_came_since() {
+        let mut processes = mine();
+        assert_eq!(processes.rss_peak_kib(), None);
+        processes.forget_peak();
+        let much = std::hint::black_box(vec![1_u8; 64 << 20]);
+        drop(much);
+        let peak_kib = processes.rss_peak_kib().unwrap();
+        assert!(peak_kib > 64 << 10, "{peak_kib}");
+        processes.forget_peak();
+        let later_kib = processes.rss_peak_kib().unwrap();
+        assert!(later_kib + (32 << 10) < peak_kib, "{peak_kib}, then {later_kib}");
     }
 
     /// A child that ended between the look for children and the look at them had all be unknown.

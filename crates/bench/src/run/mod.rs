@@ -2,6 +2,7 @@
 
 mod deliver;
 mod idle;
+mod replay;
 mod scene;
 mod storm;
 mod warm_up;
@@ -12,7 +13,7 @@ use trestle_process::exit::{self, Exit};
 
 use crate::body::Body;
 use crate::clock::nanoseconds;
-use crate::flags::{Bench, Check, Common, Forwarder, Load, Output, Server, Source, Workload};
+use crate::flags::{self, Bench, Check, Common, Format, Forwarder, Load, Output, Server, Source, Workload};
 use crate::host::machine;
 use crate::interrupt;
 use crate::marker::Marker;
@@ -23,7 +24,9 @@ use crate::publish::pace::{Pace, Plan};
 use crate::report::{Report, Run, SCHEMA, Settings, summary};
 use crate::tally::Layout;
 use deliver::Deliver;
+use replay::Replay;
 use scene::{Scene, Stage};
+use storm::Storm;
 
 /// Does what the flags say and prints what came of it.
 ///
@@ -73,7 +76,7 @@ struct Job {
 enum Work {
     Deliver(Box<Deliver>),
     Idle { seconds: f64 },
-    Storm { rounds: u64 },
+    Storm(Storm),
 }
 
 impl Work {
@@ -113,10 +116,7 @@ impl Job {
                 let work = Work::Idle { seconds: flags.seconds };
                 Self::new("idle", Pattern::new(&flags.topic), 0, work, None, &flags.common)
             }
-            Workload::Storm(flags) => {
-                let work = Work::Storm { rounds: flags.rounds };
-                Self::new("storm", Pattern::new(&flags.topic), 0, work, None, &flags.common)
-            }
+            Workload::Storm(flags) => Self::storm(flags),
             Workload::Forwarder(flags) => Self::forwarder(flags),
         }
     }
@@ -142,6 +142,33 @@ impl Job {
         Self::new(name, pattern, stalled, Work::deliver(load, check, plan, layout), way, common)
     }
 
+    fn storm(flags: &flags::Storm) -> Result<Self, Exit> {
+        let pattern = Pattern::new(flags.source.topic.as_deref().unwrap_or(TOPIC));
+        let way = Way::of(&flags.source)?;
+        let Some(messages) = flags.replay else {
+            if way.is_some() {
+                return Err(Exit::usage("--publish, --publish-bind: without --replay nothing is published"));
+            }
+            let work = Work::Storm(Storm { rounds: flags.rounds, replay: None });
+            return Self::new("storm", pattern, 0, work, None, &flags.common);
+        };
+        let clients = &flags.common.clients;
+        if clients.format != Format::Json || !clients.send.is_empty() || clients.wait_for.is_some() {
+            return Err(Exit::usage(
+                "--replay: only in format trestle.v1.json, without --send and --wait-for",
+            ));
+        }
+        if pattern.has_number() {
+            return Err(Exit::usage(
+                "--topic: with --replay everybody has missed the same, so {i} has no meaning",
+            ));
+        }
+        let topic = pattern.fill(0, "");
+        let replay = Replay { messages, topic, size: flags.source.size, give_up_s: flags.give_up };
+        let work = Work::Storm(Storm { rounds: flags.rounds, replay: Some(replay) });
+        Self::new("storm", pattern, 0, work, way, &flags.common)
+    }
+
     fn new(
         name: &'static str,
         topic: Pattern,
@@ -150,7 +177,11 @@ impl Job {
         way: Option<Way>,
         common: &Common,
     ) -> Result<Self, Exit> {
-        let publishes = matches!(work, Work::Deliver(_));
+        let publishes = match &work {
+            Work::Deliver(_) => true,
+            Work::Idle { .. } => false,
+            Work::Storm(storm) => storm.replay.is_some(),
+        };
         match (&common.clients.url, &way) {
             (None, Some(way)) if !matches!(way, Way::Bind(_)) => {
                 return Err(Exit::usage(
@@ -216,7 +247,7 @@ impl Job {
         let run = match &self.work {
             Work::Deliver(work) => work.run(&mut scene, progress, self.output.cpu.is_some()),
             Work::Idle { seconds } => idle::run(&mut scene, *seconds, progress),
-            Work::Storm { rounds } => storm::run(&mut scene, *rounds, progress),
+            Work::Storm(storm) => storm.run(&mut scene, progress),
         };
         Ok(Run { unix_time_s: began.as_secs(), ..run? })
     }
@@ -239,7 +270,17 @@ impl Job {
                 ..work.settings(settings)
             },
             Work::Idle { seconds } => Settings { seconds: *seconds, ..settings },
-            Work::Storm { .. } => settings,
+            Work::Storm(storm) => match &storm.replay {
+                Some(replay) => Settings {
+                    publisher: scene.publisher.as_ref().map(|publisher| publisher.place().to_owned()),
+                    publishers: self.stage.publishers(),
+                    topics: 1,
+                    size: replay.size,
+                    messages: Some(replay.messages),
+                    ..settings
+                },
+                None => settings,
+            },
         }
     }
 }
@@ -274,7 +315,8 @@ fn count(number: u64) -> u32 {
 }
 
 /// Whether messages arrived as they should: never twice, in wrong order, on a wrong topic or damaged; and none lost where
-/// the load was never more than could be delivered (closed loop), or where losses are forbidden (`is_strict`).
+/// the load was never more than could be delivered (closed loop), where losses are forbidden (`is_strict`), or where what
+/// was missed is sent again.
 ///
 /// # Errors
 /// An [`Exit`] with code 1 that counts what went wrong.
@@ -300,6 +342,14 @@ pub fn verdict(report: &Report, is_strict: bool) -> Result<(), Exit> {
                 .map(|(count, what)| format!("run {}: {count} {what}", nth + 1)),
         );
     }
+    for (nth, run) in report.runs.iter().enumerate() {
+        let replays =
+            run.rounds.iter().enumerate().filter_map(|(at, round)| Some((at, round.replay.as_ref()?)));
+        wrong.extend(replays.flat_map(|(at, replay)| {
+            let troubles = replay.troubles().into_iter().filter(|(count, _)| *count > 0);
+            troubles.map(move |(count, what)| format!("run {}, round {}: {count} {what}", nth + 1, at + 1))
+        }));
+    }
     if wrong.is_empty() { Ok(()) } else { Err(Exit { code: FAILED, reason: wrong.join(", ") }) }
 }
 
@@ -310,7 +360,7 @@ const _: () = assert!(FAILED != exit::USAGE && FAILED != exit::UNAVAILABLE && FA
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Delivery;
+    use crate::report::{Delivery, Replayed, Round};
 
     fn judge(delivery: Delivery, in_flight: Option<u64>, is_strict: bool) -> Result<(), String> {
         let report = Report {
@@ -322,6 +372,26 @@ mod tests {
             summary: summary(&[]),
         };
         verdict(&report, is_strict).map_err(|exit| exit.reason)
+    }
+
+    #[test]
+    fn what_is_sent_again_must_be_what_was_missed() {
+        let round = |replay| Round { replay: Some(replay), ..Round::default() };
+        let rounds = vec![
+            round(Replayed::default()),
+            round(Replayed { lost: 3, before_position: 1, disconnected: 2, ..Replayed::default() }),
+        ];
+        let report = Report {
+            schema: SCHEMA,
+            version: String::new(),
+            workload: String::new(),
+            settings: Settings::default(),
+            runs: vec![Run { rounds, ..Run::default() }],
+            summary: summary(&[]),
+        };
+        let reason = verdict(&report, false).unwrap_err().reason;
+        let expected = ["3 lost", "1 from before the position", "2 clients disconnected"];
+        assert_eq!(reason, expected.map(|what| format!("run 1, round 2: {what}")).join(", "));
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl Scene {
     pub(super) fn everybody(&mut self, progress: &Progress) -> Result<(Connect, Measured), Exit> {
         let before = self.processes.memory();
         let pages = machine::tcp_pages();
-        let Connected { connect, first_failure } = self.connect(progress)?;
+        let Connected { connect, first_failure } = self.connect(&mut Deaf, progress)?;
         if let Some(reason) = first_failure {
             let (failed, all) = (connect.failed, connect.failed + connect.ready);
             let target = &self.target;
@@ -262,7 +262,7 @@ impl Scene {
                 "{failed} of {all} connections to {target} failed, the first: {reason}"
             )));
         }
-        self.rest(self.settle_s)?;
+        self.rest(self.settle_s, &mut Deaf)?;
         let idle = self.processes.memory();
         let tcp_pages = machine::tcp_pages() - pages;
         let connections = connect.ready;
@@ -270,10 +270,10 @@ impl Scene {
     }
 
     /// Everybody tries to connect.
-    pub(super) fn connect(&mut self, progress: &Progress) -> Result<Connected, Exit> {
+    pub(super) fn connect(&mut self, sink: &mut impl Sink, progress: &Progress) -> Result<Connected, Exit> {
         progress.count("connecting", self.clients.into());
         let before = self.cpu();
-        let connected = self.swarm.connect(&mut Deaf, |done| progress.at(done));
+        let connected = self.swarm.connect(sink, |done| progress.at(done));
         let mut connected =
             connected.map_err(|error| Exit::os(format!("connecting to {}: {error}", self.target)))?;
         interrupt::check()?;
@@ -284,10 +284,10 @@ impl Scene {
     }
 
     /// Reads what comes for some time.
-    pub(super) fn rest(&mut self, for_s: f64) -> Result<(), Exit> {
+    pub(super) fn rest(&mut self, for_s: f64, sink: &mut impl Sink) -> Result<(), Exit> {
         let began_ns = self.clock.now_ns();
         while seconds(self.clock.now_ns() - began_ns) < for_s {
-            self.turn(TICK, &mut Deaf)?;
+            self.turn(TICK, sink)?;
         }
         Ok(())
     }

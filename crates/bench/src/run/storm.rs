@@ -1,58 +1,113 @@
-//! `storm`: everybody comes, everybody leaves at once, and again.
+//! `storm`: everybody comes, is sent what it has missed, leaves at once, and comes again.
 
 use trestle_process::exit::Exit;
 
+use super::replay::{Receiver, Replay};
 use super::scene::{Scene, TICK};
 use crate::clock::seconds;
 use crate::host::machine::{self, Counters};
 use crate::output::Progress;
 use crate::report::{Client, Connect, Memory, Round, Run};
-use crate::swarm::Connected;
+use crate::swarm::{Connected, Deaf};
 
 /// A server has this long to notice that everybody has left, seconds.
 const LEAVE_S: f64 = 20.0;
 /// Files that a server may have more than before, though all clients are gone: its own connections.
 const FILES_SLACK: u64 = 4;
+/// A server's memory has come to rest when it has not become less for this long, seconds: what is freed goes back to the
+/// system some time later.
+const REST_S: f64 = 2.5;
+/// It is looked at after this at the latest, seconds.
+const REST_S_MAX: f64 = 20.0;
 
-pub(super) fn run(scene: &mut Scene, rounds: u64, progress: &Progress) -> Result<Run, Exit> {
-    let before = scene.processes.memory();
-    let pages = machine::tcp_pages();
-    let (machine, began_ns) = (Counters::now(), scene.clock.now_ns());
-    let (reader_ns, process_ns) = (machine::thread_cpu_ns(), machine::process_cpu_ns());
-    let (mut all, mut memory) = (Vec::new(), None);
-    for nth in 0..rounds {
-        progress.say(&format!("round {} of {rounds}", nth + 1));
-        let Connected { connect, first_failure } = scene.connect(progress)?;
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Storm {
+    pub(super) rounds: u64,
+    pub(super) replay: Option<Replay>,
+}
+
+impl Storm {
+    pub(super) fn run(&self, scene: &mut Scene, progress: &Progress) -> Result<Run, Exit> {
+        if let Some(replay) = &self.replay {
+            replay.prepare(scene, progress)?;
+            rest(scene)?;
+        }
+        let before = scene.processes.memory();
+        let pages = machine::tcp_pages();
+        let (machine, began_ns) = (Counters::now(), scene.clock.now_ns());
+        let (reader_ns, process_ns) = (machine::thread_cpu_ns(), machine::process_cpu_ns());
+        let (mut all, mut memory) = (Vec::new(), None);
+        for nth in 0..self.rounds {
+            progress.say(&format!("round {} of {}", nth + 1, self.rounds));
+            let (round, connected) = self.round(scene, before, progress)?;
+            if nth == 0 {
+                memory = first(scene, before, connected, machine::tcp_pages() - pages, round.connect.ready);
+            }
+            all.push(round);
+        }
+        let elapsed_s = seconds(scene.clock.now_ns() - began_ns);
+        let cpu_s = seconds(machine::process_cpu_ns() - process_ns);
+        let reader_cpu_s = seconds(machine::thread_cpu_ns() - reader_ns);
+        let client =
+            Client { cpu_s, reader_cpu_s, core_share: reader_cpu_s / elapsed_s, ..Client::default() };
+        let steal_share = Counters::now().steal_share(&machine);
+        let rss_peak_kib = all.iter().filter_map(|round: &Round| round.rss_peak_kib).max();
+        let memory = memory.map(|memory| Memory { rss_peak_kib, ..end(scene, memory) });
+        Ok(Run { connect: together(&all), memory, rounds: all, client, steal_share, ..Run::default() })
+    }
+
+    /// Everybody comes, gets what it has missed, and leaves.
+    fn round(&self, scene: &mut Scene, before: Sample, progress: &Progress) -> Result<(Round, Sample), Exit> {
+        scene.processes.forget_peak();
+        let mut receiver = Receiver::new(scene, self.replay.as_ref());
+        let Connected { connect, first_failure } = scene.connect(&mut receiver, progress)?;
         if let (0, Some(reason)) = (connect.ready, first_failure) {
             return Err(Exit::unavailable(format!("no connection to {}: {reason}", scene.target)));
         }
-        scene.rest(scene.settle_s())?;
+        receiver.wait(scene, progress)?;
+        // What comes though it is too much comes now.
+        scene.rest(scene.settle_s(), &mut receiver)?;
         let connected = scene.processes.memory();
-        if nth == 0 {
-            memory = first(scene, before, connected, machine::tcp_pages() - pages, connect.ready);
-        }
+        let rss_peak_kib = scene.processes.rss_peak_kib();
+        let replay = receiver.result(scene);
         scene.swarm.leave();
         let left_s = before.files.and_then(|files| leave(scene, files + FILES_SLACK));
-        // A round more for what the server frees only later.
-        scene.rest(scene.settle_s())?;
+        rest(scene)?;
         let after = scene.processes.memory();
         let known = |kib: u64| (!scene.processes.is_empty()).then_some(kib);
-        all.push(Round {
+        let round = Round {
             connect,
+            replay,
             rss_connected_kib: known(connected.rss_kib),
+            rss_peak_kib,
             rss_after_kib: known(after.rss_kib),
             files_connected: known(0).and(connected.files),
             files_after: known(0).and(after.files),
             left_s: known(0).and(left_s),
-        });
+        };
+        Ok((round, connected))
     }
-    let elapsed_s = seconds(scene.clock.now_ns() - began_ns);
-    let cpu_s = seconds(machine::process_cpu_ns() - process_ns);
-    let reader_cpu_s = seconds(machine::thread_cpu_ns() - reader_ns);
-    let client = Client { cpu_s, reader_cpu_s, core_share: reader_cpu_s / elapsed_s, ..Client::default() };
-    let steal_share = Counters::now().steal_share(&machine);
-    let memory = memory.map(|memory| end(scene, memory));
-    Ok(Run { connect: together(&all), memory, rounds: all, client, steal_share, ..Run::default() })
+}
+
+/// Waits until the server's memory has come to rest.
+fn rest(scene: &mut Scene) -> Result<(), Exit> {
+    scene.rest(scene.settle_s(), &mut Deaf)?;
+    if scene.processes.is_empty() {
+        return Ok(());
+    }
+    let began_ns = scene.clock.now_ns();
+    let (mut least_kib, mut least_ns) = (u64::MAX, began_ns);
+    loop {
+        scene.turn(TICK, &mut Deaf)?;
+        let (now_ns, rss_kib) = (scene.clock.now_ns(), scene.processes.rss_kib());
+        if rss_kib < least_kib {
+            (least_kib, least_ns) = (rss_kib, now_ns);
+        }
+        if seconds(now_ns - least_ns) > REST_S || seconds(now_ns - began_ns) > REST_S_MAX {
+            return Ok(());
+        }
+    }
 }
 
 /// Waits until the server has no more files than `files`; says how long that took.

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::frames::{Control, Frames, Framing, client_frame, zmtp_pong};
 use crate::marker::{Found, MARK_BYTES, Mark, Marker};
 use crate::tally::histogram;
+use crate::target::Target;
 use crate::verify::Verifier;
 use shake::Shake;
 
@@ -150,6 +151,19 @@ impl Swarm {
             first_failure: None,
             options,
         })
+    }
+
+    /// What WebSocket clients say, and to whom; `None` where clients are others.
+    pub fn target(&self) -> Option<(Arc<Target>, SocketAddr)> {
+        match &self.options.role {
+            Role::WebSocket(target) => Some((Arc::clone(target), self.options.address)),
+            Role::Subscriber(_) => None,
+        }
+    }
+
+    /// Who connects from now on says this.
+    pub fn aim(&mut self, target: Target) {
+        self.options.role = Role::WebSocket(Arc::new(target));
     }
 
     /// What has been counted so far.

@@ -6,6 +6,7 @@ mod publishers;
 mod refusals;
 mod schedule;
 mod server;
+mod storm;
 mod zeromq;
 
 use clap::Parser as _;
