@@ -91,7 +91,7 @@ impl Processes {
     pub fn forget_peak(&mut self) {
         // See proc_pid_clear_refs(5).
         let forget = |pid: i32| fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok() || is_gone(pid);
-        self.knows_peak = self.tree().into_iter().fold(true, |all, pid| forget(pid) && all);
+        self.knows_peak = self.tree().into_iter().all(forget);
     }
 
     /// The most resident memory since [`forget_peak`](Self::forget_peak), KiB; `None` if the kernel does not tell.
