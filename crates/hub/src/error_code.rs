@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ws::CloseCode;
+
 /// Why a command was refused. The list is closed: a client may match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
@@ -90,6 +92,25 @@ impl ErrorCode {
         }
     }
 
+    /// With what the connection is closed where the same thing ends it; `None` if it never does.
+    pub const fn close_code(self) -> Option<CloseCode> {
+        match self {
+            Self::BadRequest => Some(CloseCode::BadRequest),
+            Self::TooLarge => Some(CloseCode::MessageTooBig),
+            Self::RateLimited => Some(CloseCode::TooManyRequests),
+            Self::Unauthorized => Some(CloseCode::Unauthorized),
+            Self::TokenExpired => Some(CloseCode::TokenExpired),
+            Self::Forbidden => Some(CloseCode::Forbidden),
+            Self::Internal => Some(CloseCode::InternalError),
+            Self::UnknownCommand
+            | Self::UnknownField
+            | Self::InvalidTopic
+            | Self::TooManySubscriptions
+            | Self::Unavailable
+            | Self::Unconfirmed => None,
+        }
+    }
+
     /// What it means, in a few words for people: the reason where there is nothing more exact to say.
     pub const fn text(self) -> &'static str {
         match self {
@@ -134,6 +155,15 @@ mod tests {
             retry.collect::<Vec<_>>(),
             ["rate_limited", "token_expired", "unavailable", "unconfirmed", "internal"]
         );
+    }
+
+    /// A close code's range says the same as `retry`.
+    #[test]
+    fn who_may_try_again_may_connect_again() {
+        for code in ErrorCode::ALL {
+            let may_reconnect = code.close_code().map(CloseCode::may_reconnect);
+            assert_eq!(may_reconnect.unwrap_or(code.retry()), code.retry(), "{code}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod command_tests;
 #[cfg(test)]
 mod event_tests;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 pub(crate) mod twin;
 
 pub use command::parse;
