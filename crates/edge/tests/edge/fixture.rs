@@ -130,7 +130,9 @@ impl TestEdge {
     pub(crate) fn until_connections(&self, n: u64) {
         until(&format!("{n} connections"), || {
             let of = |protocol| self.metric(&format!("connections{{protocol=\"{protocol}\"}}"));
-            (of("trestle.v1.json") + of("rust-websocket") == n).then_some(())
+            let open: u64 =
+                ["trestle.v1.json", "trestle.v1.proto", "rust-websocket"].into_iter().map(of).sum();
+            (open == n).then_some(())
         });
     }
 

@@ -21,6 +21,7 @@ mod open;
 mod pace;
 mod process;
 mod program;
+mod proto;
 mod shards;
 mod shutdown;
 mod silence;
