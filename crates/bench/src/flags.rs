@@ -386,6 +386,9 @@ pub enum Format {
     #[default]
     #[value(name = "trestle.v1.json")]
     Json,
+    /// Trestle's protobuf events; subscribes by ?topic= in the URL, which is added where it has no query.
+    #[value(name = "trestle.v1.proto")]
+    Proto,
     /// Bare bodies; subscribes by ?topic= in the URL, which is added where it has no query.
     #[value(name = "rust-websocket")]
     RustWebsocket,
@@ -398,6 +401,7 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "trestle.v1.json",
+            Self::Proto => "trestle.v1.proto",
             Self::RustWebsocket => "rust-websocket",
             Self::Raw => "raw",
         }

@@ -37,7 +37,7 @@ pub struct Settings {
     pub target: String,
     /// Whether the run started the server itself, from which program; `null` if it was there.
     pub started: Option<String>,
-    /// `rust-websocket`, `trestle.v1.json` or `raw`; for `forwarder` `zmtp`.
+    /// `rust-websocket`, `trestle.v1.json`, `trestle.v1.proto` or `raw`; for `forwarder` `zmtp`.
     pub format: String,
     /// Clients whose deliveries are counted; for `forwarder` the subscribers.
     pub clients: u64,

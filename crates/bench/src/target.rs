@@ -211,8 +211,8 @@ impl Preset {
         let nothing = Self { query: None, subprotocol: None, send: &[], wait_for: None };
         match format {
             Format::Raw => nothing,
-            Format::RustWebsocket => {
-                Self { query: Some("?topic={t}"), subprotocol: Some("rust-websocket"), ..nothing }
+            Format::RustWebsocket | Format::Proto => {
+                Self { query: Some("?topic={t}"), subprotocol: Some(format.name()), ..nothing }
             }
             Format::Json => Self {
                 subprotocol: Some("trestle.v1.json"),
@@ -288,6 +288,12 @@ mod tests {
         assert!(text(&original).starts_with("GET /ws?topic=c00007 HTTP"));
         let queried = target("ws://h:1/ws?topic=x", &["--format", "rust-websocket"]).unwrap();
         assert!(text(&queried).starts_with("GET /ws?topic=x HTTP"));
+
+        let proto = target("ws://h:1/ws", &["--format", "trestle.v1.proto"]).unwrap();
+        assert!(
+            text(&proto).starts_with("GET /ws?topic=c00007 HTTP")
+                && text(&proto).contains("trestle.v1.proto\r\n")
+        );
 
         let json = target("ws://h:1/ws", &[]).unwrap();
         let command = br#"{"id":1,"subscribe":{"topics":["c00007"]}}"#;

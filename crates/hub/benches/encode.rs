@@ -46,7 +46,9 @@ fn encoding(c: &mut Criterion) {
                 black_box(&out);
             });
         });
-        for (name, format) in [("json frame", Format::Json), ("raw frame", Format::Raw)] {
+        for (name, format) in
+            [("json frame", Format::Json), ("proto frame", Format::Proto), ("raw frame", Format::Raw)]
+        {
             // A message keeps its frame, so each turn has a new one; that it is made is not counted.
             group.bench_function(name, |b| {
                 b.iter_batched_ref(

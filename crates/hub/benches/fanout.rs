@@ -1,7 +1,7 @@
 //! What a delivery costs in user space: from a segment of the log to the call of `writev(2)`, which here takes all.
 //!
 //! For counts of instructions, run the binary under `valgrind --tool=callgrind` with the words
-//! `instructions json|raw MESSAGES ROUNDS` (1,000 sessions), with two numbers of rounds: the difference is theirs.
+//! `instructions json|proto|raw MESSAGES ROUNDS` (1,000 sessions), with two numbers of rounds: the difference is theirs.
 
 #![allow(missing_docs, reason = "the macro makes a public function")]
 
@@ -14,6 +14,8 @@ use trestle_recorder::{Log, RecordRules, SegmentBuilder, Stamper};
 
 const N_SESSIONS: usize = 10_000;
 const BODY_BYTES: usize = 128;
+const PROTOCOLS: [(&str, Protocol); 3] =
+    [("raw", Protocol::RustWebsocket), ("json", Protocol::Json), ("proto", Protocol::Proto)];
 
 struct Feed {
     log: Arc<Log>,
@@ -69,7 +71,7 @@ fn deliver(hub: &mut Hub, now: Instant) {
 fn fanout(c: &mut Criterion) {
     let mut group = c.benchmark_group("route and visit");
     group.sample_size(20);
-    for (name, protocol) in [("raw", Protocol::RustWebsocket), ("json", Protocol::Json)] {
+    for (name, protocol) in PROTOCOLS {
         for n_messages in [1, 8, 64] {
             let mut feed = Feed::new();
             let (mut hub, now) = (hub(protocol, N_SESSIONS, &feed), Instant::now());
@@ -98,7 +100,8 @@ fn main() {
         Criterion::default().configure_from_args().final_summary();
         return;
     };
-    let protocol = if words[at + 1] == "raw" { Protocol::RustWebsocket } else { Protocol::Json };
+    let named = PROTOCOLS.into_iter().find(|(name, _)| *name == words[at + 1]);
+    let (_, protocol) = named.expect("raw, json or proto");
     let [n_messages, n_rounds] = [at + 2, at + 3].map(|at| words[at].parse().expect("a number"));
     let mut feed = Feed::new();
     let (mut hub, now) = (hub(protocol, 1_000, &feed), Instant::now());

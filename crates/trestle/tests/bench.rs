@@ -77,7 +77,7 @@ fn assert_sound(report: &Value, clients: u64) {
 #[test]
 fn an_edge_delivers_everything_in_each_format() {
     let edge = Edge::start();
-    for format in ["trestle.v1.json", "rust-websocket"] {
+    for format in ["trestle.v1.json", "trestle.v1.proto", "rust-websocket"] {
         let line = format!(
             "fanout --format {format} --clients 20 --in-flight 16 --messages 500 --verify --publish-bind {}",
             edge.source
