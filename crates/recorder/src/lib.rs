@@ -2,7 +2,8 @@
 //!
 //! - [`Log`] holds the newest messages as immutable [`Segment`]s; each reader has a [`Cursor`].
 //! - [`Stamper`] numbers messages where they enter, by the [`RecordRules`]; [`Intake`] names those without a topic.
-//! - [`Follower`] reads stamps, beats and replays at the other end: what goes into the log there, and what is to be asked for.
+//! - [`Follower`] reads stamps, beats and replays at the other end: what goes into the log there, by a [`LogWriter`], and what
+//!   is to be asked for, which the other end answers with [`ReplayBatches`].
 //! - [`Sequences`] follows publishers' own counters: what was lost before it came here.
 //! - [`Interest`] counts which prefixes are wanted, for what goes up.
 //!
@@ -27,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batches;
 mod follower;
 mod intake;
 mod interest;
@@ -35,8 +37,12 @@ mod rule;
 mod segment;
 mod sequence;
 mod stamper;
+mod writer;
 
-pub use follower::{Action, Ask, BEAT_INTERVAL, BEATS_MISSED_MAX, Batch, Follower, FollowerCounts, Passing};
+pub use batches::ReplayBatches;
+pub use follower::{
+    Action, Ask, BEAT_INTERVAL, BEATS_MISSED_MAX, Batch, Follower, FollowerCounts, Kept, Passing,
+};
 pub use intake::{Entered, Intake, SplitRule, SplitRuleError};
 pub use interest::Interest;
 pub use log::{Bounds, Cursor, Log, NotHere, Overrun, Replay, RingStarts};
@@ -44,3 +50,4 @@ pub use rule::{RecordRule, RecordRuleError, RecordRules};
 pub use segment::{Frames, Gap, Message, Segment, SegmentBuilder, Slot};
 pub use sequence::Sequences;
 pub use stamper::Stamper;
+pub use writer::{Errand, LogWriter, Written};

@@ -3,11 +3,10 @@
 use std::ops::Deref;
 use std::time::Instant;
 
-use bytes::Bytes;
 use prost::Message as _;
-use trestle_messages::v1::{Beat, ReplayBatch, Stamp};
+use trestle_messages::v1::{Beat, Stamp};
 use trestle_messages::{BEAT_MARKER, Position, topic};
-use trestle_recorder::{Action, Batch, Follower, FollowerCounts, Passing, RecordRules, RingStarts};
+use trestle_recorder::{Batch, Errand, Follower, FollowerCounts, Kept, RecordRules};
 
 use super::replays::{Answer, Asker};
 use super::seldom::Seldom;
@@ -39,22 +38,6 @@ pub(super) struct News {
     pub(super) is_cloned: bool,
 }
 
-/// A message that waits for what is missing before it, or comes in its place.
-#[derive(Debug, PartialEq)]
-struct Kept {
-    frames: Vec<Bytes>,
-    stamp: Stamp,
-}
-
-impl Kept {
-    /// Copies a message, with its size: a kept ØMQ message pins libzmq's receive buffer.
-    fn copy<F: Deref<Target = [u8]>>(frames: &[F], stamp: Stamp) -> (Self, usize) {
-        let frames: Vec<_> = frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
-        let bytes = frames.iter().map(|frame| frame.len() + size_of::<Bytes>()).sum::<usize>();
-        (Self { frames, stamp }, bytes + size_of::<Self>())
-    }
-}
-
 impl Link {
     /// Replays are asked of `asker`; without one what is lost on the link stays so.
     pub(super) fn new(asker: Option<Asker>) -> Self {
@@ -81,10 +64,7 @@ impl Link {
         let Some(stamp) = stamp else {
             return self.malformed(now, "a message without a stamp", &writer.upstream);
         };
-        let passing = self.follower.on_stamp(&stamp, now, || Kept::copy(body, stamp));
-        if passing == Passing::Now {
-            writer.push(body.iter().map(|frame| &frame[..]), stamp);
-        }
+        writer.take(&mut self.follower, body, stamp, now);
         if self.follower.has_actions() {
             self.act(writer);
         }
@@ -95,7 +75,7 @@ impl Link {
         let answers = self.asker.as_mut().map_or_else(Vec::new, Asker::take);
         for (ask, answer) in answers {
             match answer {
-                Answer::Batch(batch) => match batch_of(batch, ask.epoch) {
+                Answer::Batch(batch) => match Batch::from_wire(batch, ask.epoch) {
                     Some(batch) => self.follower.on_replay(ask.id, batch, now),
                     None => {
                         self.malformed(now, "a replay that is none", &writer.upstream);
@@ -159,29 +139,17 @@ impl Link {
 
     fn act(&mut self, writer: &mut Writer) {
         for action in self.follower.take_actions() {
-            self.obey(action, writer);
-        }
-    }
-
-    fn obey(&mut self, action: Action<Kept>, writer: &mut Writer) {
-        match action {
-            Action::Rules(rules) => {
-                writer.record(rules.clone());
-                self.news.rules = Some(rules);
-            }
-            Action::Begin(position, starts) => writer.begin(position, &starts),
-            Action::Deliver(Kept { frames, stamp }) => {
-                writer.push(frames.iter().map(|frame| &frame[..]), stamp);
-            }
-            Action::Advance(position) => writer.advance(position),
-            Action::Gap(gap) => writer.gap(gap),
-            Action::Replay(ask) => {
-                tracing::debug!(?ask, "a replay is asked for");
-                if let Some(asker) = &self.asker {
-                    asker.ask(ask);
+            match writer.obey(action) {
+                Some(Errand::Rules(rules)) => self.news.rules = Some(rules),
+                Some(Errand::Replay(ask)) => {
+                    tracing::debug!(?ask, "a replay is asked for");
+                    if let Some(asker) = &self.asker {
+                        asker.ask(ask);
+                    }
                 }
+                Some(Errand::Cloned) => self.news.is_cloned = true,
+                None => {}
             }
-            Action::Cloned => self.news.is_cloned = true,
         }
     }
 
@@ -229,31 +197,12 @@ impl Link {
     }
 }
 
-/// A batch as it came; `None` if it is not one of a replay in `epoch`.
-fn batch_of(batch: ReplayBatch, epoch: u64) -> Option<Batch<Kept>> {
-    let start = batch.start.map(|start| {
-        let rings = start.rings.into_iter().filter_map(|ring| Some((ring.rule?, ring.complete_after)));
-        let (rules, rings): (Vec<_>, _) =
-            rings.map(|(rule, after)| (rule.clone(), (rule.prefix.to_vec(), after))).unzip();
-        let position = Position { epoch: start.epoch, offset: start.head };
-        let starts = RingStarts { rings, last_values_after: start.last_values_after };
-        (position, RecordRules::from(&rules[..]), starts)
-    });
-    let mut last = 0;
-    let messages = batch.messages.into_iter().map(|message| {
-        let stamp = message.stamp.filter(|stamp| stamp.epoch == epoch && stamp.offset > last)?;
-        last = stamp.offset;
-        let frames = message.frames;
-        (!frames.is_empty()).then_some((stamp.offset, Kept { frames, stamp }))
-    });
-    Some(Batch { start, messages: messages.collect::<Option<_>>()?, through: batch.through })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use trestle_messages::v1::{RecordedMessage, ReplayStart, Ring};
+    use bytes::Bytes;
+    use trestle_messages::v1::{RecordedMessage, ReplayBatch, ReplayStart, Ring};
     use trestle_process::wake;
     use trestle_recorder::{BEAT_INTERVAL, Log, RecordRule, Stamper};
 

@@ -1,6 +1,7 @@
 //! The edge's end of the link: what stamps, beats and replays say about it, and what is to be done.
 
 mod held;
+mod kept;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -15,6 +16,8 @@ use trestle_messages::v1::{Beat, Stamp};
 use crate::{Gap, RecordRules, RingStarts};
 
 use held::Held;
+
+pub use kept::Kept;
 
 /// A forwarder beats this often, and after each burst.
 pub const BEAT_INTERVAL: Duration = Duration::from_secs(1);
