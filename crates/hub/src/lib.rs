@@ -21,7 +21,7 @@ pub mod wheel;
 pub mod ws;
 
 pub use error_code::ErrorCode;
-pub use hub::{Counts, Hub, InterestChange, SessionId, Visit};
+pub use hub::{Counts, Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
 pub use limits::Limits;
 pub use protocol::Protocol;
 pub use trie::{EntryId, Seat, Subscriber, Trie};

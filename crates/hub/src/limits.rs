@@ -12,6 +12,11 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// While more than this waits in replies, no more commands are read from that client. Default 64 KiB.
     pub replies_bytes_max: usize,
+    /// While so many publications of a client have no answer, no more commands are read from it. Default 256: more than
+    /// are on the way where the forwarder answers within milliseconds.
+    pub publications_max: u32,
+    /// The same in bytes. Default 256 KiB: four publications of the greatest size.
+    pub publication_bytes_max: u32,
     /// A WebSocket message from a client. Default 64 KiB. Beyond it: closed with 1009.
     pub message_bytes_max: usize,
     /// Subscriptions of one client. Default 1,000. Beyond it: error `too_many_subscriptions`.
@@ -30,6 +35,8 @@ impl Default for Limits {
         Self {
             outbox_bytes_max: 4 << 20,
             replies_bytes_max: 64 << 10,
+            publications_max: 256,
+            publication_bytes_max: 256 << 10,
             message_bytes_max: 64 << 10,
             subscriptions_max: 1_000,
             ping_interval: Duration::from_secs(25),

@@ -116,6 +116,9 @@ pub(crate) struct Session {
     pub(crate) backlog: Option<Box<Backlog>>,
     /// Where a subscription has `max_hz`.
     pub(crate) pace: Option<Box<Pace>>,
+    /// Publications without an answer, and their bytes.
+    pub(crate) unanswered: u32,
+    pub(crate) unanswered_bytes: u32,
     pub(crate) reader: Reader,
 }
 
@@ -139,6 +142,8 @@ impl Session {
             subscriptions: Vec::new(),
             backlog: None,
             pace: None,
+            unanswered: 0,
+            unanswered_bytes: 0,
             reader: Reader::new(message_bytes_max, deflate.is_some()),
         }
     }

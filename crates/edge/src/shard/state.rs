@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use trestle_hub::encode::Subscribe;
 use trestle_hub::ws::Deflate;
-use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Visit};
+use trestle_hub::{Counts, ErrorCode, Hub, InterestChange, Protocol, SessionId, Unpublished, Visit};
 use trestle_messages::Position;
 
 use super::Options;
@@ -307,6 +307,10 @@ impl State {
 
     /// Visits each socket for which there is something, sends interest upward, shows the counts.
     fn flush(&mut self) {
+        for (ticket, _) in self.hub.take_publications() {
+            let refused = Unpublished::new(ErrorCode::Forbidden, "publishing is not allowed here");
+            self.hub.published(ticket, Err(refused));
+        }
         loop {
             let dirty = self.hub.take_dirty();
             let is_last = dirty.is_empty();

@@ -7,6 +7,7 @@ use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 
 use super::command::{HZ_MAX, HZ_MIN, Since};
 use super::fields::Refusal;
+use super::publish::{KEY_BYTES_MAX, PARTS_MAX};
 use crate::ErrorCode;
 
 /// What a position is called where a client should have given one.
@@ -49,4 +50,26 @@ pub(super) fn interval(path: &str, hz: f64) -> Result<Duration, Refusal> {
 /// A refusal of the right field with a wrong value.
 pub(super) fn must(path: &str, condition: &str) -> Refusal {
     Refusal::bad_request(format!("field {path} must {condition}"))
+}
+
+/// A publication's key.
+pub(super) fn key(path: &str, key: String) -> Result<String, Refusal> {
+    if (1..=KEY_BYTES_MAX).contains(&key.len()) {
+        return Ok(key);
+    }
+    Err(must(path, &format!("have 1 to {KEY_BYTES_MAX} bytes, not {}", key.len())))
+}
+
+/// How many frames a publication has behind its topic.
+pub(super) fn parts(path: &str, n: usize) -> Result<(), Refusal> {
+    match n {
+        0 => Err(must(path, "have a part")),
+        1..=PARTS_MAX => Ok(()),
+        n => Err(Refusal::too_large(format!("field {path} has {n} parts, at most {PARTS_MAX} are allowed"))),
+    }
+}
+
+/// A refusal of a command that has not exactly one of these fields.
+pub(super) fn one_of(command: &str, names: &[&str], found: &str) -> Refusal {
+    Refusal::bad_request(format!("`{command}` has exactly one of {}, not {found}", names.join(", ")))
 }

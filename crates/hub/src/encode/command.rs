@@ -10,6 +10,7 @@ use trestle_messages::Position;
 
 use super::check;
 use super::fields::{Field, Refusal, fields_of, quoted};
+use super::publish::{Publish, publish};
 use super::reply::ServerMessage;
 use super::syntax::SAFE_INTEGER_MAX;
 use crate::ErrorCode;
@@ -47,8 +48,8 @@ pub enum CommandKind {
     Subscribe(Subscribe),
     /// To receive it no longer.
     Unsubscribe(Unsubscribe),
-    /// To send a message. Its fields are not looked at.
-    Publish,
+    /// To send a message.
+    Publish(Publish),
     /// To take another token. Its fields are not looked at.
     Authenticate,
 }
@@ -169,7 +170,7 @@ fn kind(fields: &[Field<'_>]) -> Result<CommandKind, Refusal> {
         ([command], []) => match command.name.as_str() {
             "subscribe" => subscribe(command.value()).map(CommandKind::Subscribe),
             "unsubscribe" => unsubscribe(command.value()).map(CommandKind::Unsubscribe),
-            "publish" => fields_of("publish", command.value()).map(|_| CommandKind::Publish),
+            "publish" => publish(command.value()).map(CommandKind::Publish),
             _ => fields_of("authenticate", command.value()).map(|_| CommandKind::Authenticate),
         },
     }
@@ -222,10 +223,17 @@ fn topics(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Refusal> {
 }
 
 fn topics_base64(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Refusal> {
-    let decoded = |text: String| {
-        BASE64.decode(&text).map_err(|_| field.must(&format!("hold base64, not {}", quoted(&text))))
-    };
+    let decoded = |text: String| decoded(field, &text);
     field.strings()?.into_iter().map(|text| check::topic(&field.path(), decoded(text)?)).collect()
+}
+
+/// The bytes of a field that is base64.
+pub(super) fn base64(field: &Field<'_>) -> Result<Vec<u8>, Refusal> {
+    decoded(field, &field.string("base64")?)
+}
+
+fn decoded(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Refusal> {
+    BASE64.decode(text).map_err(|_| field.must(&format!("hold base64, not {}", quoted(text))))
 }
 
 fn since(field: &Field<'_>) -> Result<Since, Refusal> {

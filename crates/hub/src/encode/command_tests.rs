@@ -62,7 +62,6 @@ fn the_other_commands() {
         kind(r#""unsubscribe":{"topics_base64":["/w"],"exact":true}"#),
         CommandKind::Unsubscribe(exact)
     );
-    assert_eq!(kind(r#""publish":{"topic":"chat/7","data":{"any":"json"}}"#), CommandKind::Publish);
     assert_eq!(kind(r#""authenticate":{"token":"x"}"#), CommandKind::Authenticate);
 }
 

@@ -129,9 +129,12 @@ impl<'t> Field<'t> {
         })
     }
 
+    pub(super) fn array(&self, expected: &str) -> Result<Vec<&'t RawValue>, Refusal> {
+        serde_json::from_str(self.value.get()).map_err(|_| self.must_be(expected))
+    }
+
     pub(super) fn strings(&self) -> Result<Vec<String>, Refusal> {
-        let items: Vec<&RawValue> =
-            serde_json::from_str(self.value.get()).map_err(|_| self.must_be("an array of strings"))?;
+        let items = self.array("an array of strings")?;
         let text = |item: &RawValue| {
             serde_json::from_str(item.get())
                 .map_err(|_| self.must(&format!("be an array of strings; it holds {}", kind_as_text(item))))

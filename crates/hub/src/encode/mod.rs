@@ -9,6 +9,7 @@ mod command;
 mod fields;
 mod json;
 pub(crate) mod proto;
+mod publish;
 mod raw;
 mod reply;
 mod sse;
@@ -19,6 +20,8 @@ mod typed;
 mod command_tests;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod publish_tests;
 #[cfg(test)]
 mod tests;
 
@@ -33,9 +36,10 @@ pub use command::{
 };
 pub use json::event;
 pub use proto::parse as parse_proto;
+pub use publish::{KEY_BYTES_MAX, PARTS_MAX, Publish};
 pub use reply::{
-    CaughtUp, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, Outcome, Recorded, Recovery,
-    Reply, ServerMessage, Subscribed, Topics, Unrecovered, Unsubscribed, Welcome,
+    CaughtUp, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, Outcome, Published, Recorded,
+    Recovery, Reply, ServerMessage, Subscribed, Topics, Unrecovered, Unsubscribed, Welcome,
 };
 
 /// A wire format for messages, one per subprotocol and what is negotiated with it.

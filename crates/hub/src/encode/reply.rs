@@ -104,6 +104,8 @@ pub enum Outcome<'a> {
     Subscribed(Subscribed<'a>),
     /// The subscription is gone, or never was.
     Unsubscribed(Unsubscribed<'a>),
+    /// The message was sent.
+    Published(Published),
     /// The command did nothing.
     Error {
         /// From the closed list.
@@ -138,6 +140,14 @@ pub struct Unsubscribed<'a> {
     /// As the command named them.
     #[serde(flatten)]
     pub topics: Topics<'a>,
+}
+
+/// A message that was sent.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Published {
+    /// Its own, of which no other session's or subscription's progress follows; `None` where it is not recorded.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "position")]
+    pub position: Option<Position>,
 }
 
 /// How much of what a subscription matches is recorded.

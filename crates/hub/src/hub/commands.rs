@@ -107,7 +107,7 @@ impl Hub {
                 match parsed {
                     Ok(command) => {
                         session.unparsed = 0;
-                        self.obey(id, &command);
+                        self.obey(id, command);
                     }
                     Err(error) => self.refuse(id, &error),
                 }
@@ -126,16 +126,19 @@ impl Hub {
         }
     }
 
-    fn obey(&mut self, id: SessionId, command: &Command) {
+    fn obey(&mut self, id: SessionId, Command { id: command, kind }: Command) {
         let refused =
-            |code, reason: String| CommandError { id: Some(command.id), code, reason, unparsed: false };
-        let done = match &command.kind {
-            CommandKind::Subscribe(subscribe) => self.obey_subscribe(id, command.id, subscribe),
+            |code, reason: String| CommandError { id: Some(command), code, reason, unparsed: false };
+        let done = match kind {
+            CommandKind::Subscribe(subscribe) => self.obey_subscribe(id, command, &subscribe),
             CommandKind::Unsubscribe(unsubscribe) => {
-                self.obey_unsubscribe(id, command.id, unsubscribe);
+                self.obey_unsubscribe(id, command, &unsubscribe);
                 Ok(())
             }
-            CommandKind::Publish => Err((ErrorCode::Forbidden, "publishing is not allowed here".to_owned())),
+            CommandKind::Publish(publish) => {
+                self.obey_publish(id, command, publish);
+                Ok(())
+            }
             CommandKind::Authenticate => Err((ErrorCode::Unavailable, "no tokens are used here".to_owned())),
         };
         if let Err((code, reason)) = done {

@@ -9,6 +9,7 @@ mod pacing;
 mod parked;
 mod passing;
 mod place;
+mod publications;
 mod recover;
 mod route;
 mod sessions;
@@ -26,7 +27,7 @@ use trestle_messages::Position;
 use trestle_recorder::{Cursor, Log, RecordRules, Segment};
 
 use crate::backlog::{Backlog, Waiting, What};
-use crate::encode::{Format, Heartbeat, ServerMessage};
+use crate::encode::{Format, Heartbeat, Publish, ServerMessage};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session};
@@ -41,6 +42,7 @@ use passing::Passing;
 use place::{Kinds, Place};
 use route::Aside;
 
+pub use publications::{Ticket, Unpublished};
 pub use visit::Visit;
 
 /// A session's number, unique while it is open and used again afterwards.
@@ -111,7 +113,9 @@ enum TimerKind {
 ///    what it says, [`pull`](Self::pull) when the log has more, [`release`](Self::release) at
 ///    [`next_release`](Self::next_release), [`tick`](Self::tick) at least each [`wheel::TICK`](crate::wheel::TICK);
 /// 2. after any of these, [`visit`](Self::visit) for each of [`take_dirty`](Self::take_dirty), then
-///    [`end_turn`](Self::end_turn), and [`take_interest`](Self::take_interest) sent upward.
+///    [`end_turn`](Self::end_turn), and [`take_interest`](Self::take_interest) and
+///    [`take_publications`](Self::take_publications) sent upward; of these the answers come back by
+///    [`published`](Self::published).
 ///
 /// Time is what the last call said; it never goes back.
 #[derive(Debug)]
@@ -156,6 +160,7 @@ pub struct Hub {
     /// Made when the first compressed message comes.
     inflater: Option<Box<Inflater>>,
     interest: Vec<InterestChange>,
+    publications: Vec<(Ticket, Publish)>,
     rules: RecordRules,
     passing: Passing,
     counts: Counts,
@@ -196,6 +201,7 @@ impl Hub {
             replays: 0,
             deflater: Deflater::new(),
             interest: Vec::new(),
+            publications: Vec::new(),
             rules: RecordRules::nothing(),
             passing: Passing::default(),
             counts: Counts::default(),

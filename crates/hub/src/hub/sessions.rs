@@ -108,10 +108,14 @@ impl Hub {
         }
     }
 
-    /// Whether the client's bytes are wanted now: not while its replies pile up because it does not read them.
+    /// Whether the client's bytes are wanted now: not while its replies pile up because it does not read them, nor while
+    /// many of its publications have no answer.
     pub fn wants_read(&self, id: SessionId) -> bool {
-        let backlog = self.sessions[id as usize].backlog.as_ref();
-        backlog.is_none_or(|backlog| backlog.reply_bytes() <= self.limits.replies_bytes_max)
+        let session = &self.sessions[id as usize];
+        let backlog = session.backlog.as_ref();
+        let may_publish = session.unanswered < self.limits.publications_max
+            && session.unanswered_bytes < self.limits.publication_bytes_max;
+        may_publish && backlog.is_none_or(|backlog| backlog.reply_bytes() <= self.limits.replies_bytes_max)
     }
 
     /// Whether the connection is to be dropped now.

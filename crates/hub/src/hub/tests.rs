@@ -9,6 +9,7 @@ mod memory;
 mod order;
 mod policies;
 mod policy_simulation;
+mod publications;
 mod random;
 mod recovery;
 mod recovery_simulation;

@@ -1,11 +1,13 @@
 //! What a client of `trestle.v1.proto` may ask for.
 
 use prost::Message;
+use serde::de::IgnoredAny;
 use trestle_messages::v1::client_message as wire;
 
 use super::super::check;
 use super::super::command::{Command, CommandError, CommandKind, ID_MAX, Policy, Subscribe, Unsubscribe};
 use super::super::fields::Refusal;
+use super::super::publish::Publish;
 use super::wire::{Field, Garbled, Known, fields_of, numbered, path};
 use crate::ErrorCode;
 
@@ -29,6 +31,15 @@ pub(super) const SUBSCRIBE: [Known; 6] = [
 
 pub(super) const UNSUBSCRIBE: [Known; 2] = [Known::list(1, "topics"), Known::varint(2, "exact")];
 
+pub(super) const PUBLISH: [Known; 6] = [
+    Known::bytes(1, "topic"),
+    Known::bytes(2, "data"),
+    Known::bytes(3, "text"),
+    Known::bytes(4, "bytes"),
+    Known::list(5, "parts"),
+    Known::bytes(6, "key"),
+];
+
 /// Reads one binary message of a client.
 ///
 /// # Errors
@@ -49,7 +60,7 @@ pub fn parse(payload: &[u8]) -> Result<Command, CommandError> {
     let kind = match command {
         "subscribe" => subscribe(inside, &inner).map(CommandKind::Subscribe),
         "unsubscribe" => unsubscribe(inside, &inner).map(CommandKind::Unsubscribe),
-        "publish" => Ok(CommandKind::Publish),
+        "publish" => publish(inside, &inner).map(CommandKind::Publish),
         _ => Ok(CommandKind::Authenticate),
     };
     Ok(Command { id, kind: kind.map_err(refused(Some(id)))? })
@@ -114,6 +125,33 @@ fn unsubscribe(message: &[u8], fields: &[Field<'_>]) -> Result<Unsubscribe, Refu
     const NAME: &str = "unsubscribe";
     let said: wire::Unsubscribe = decode(NAME, &UNSUBSCRIBE, message, fields)?;
     Ok(Unsubscribe { topics: topics(NAME, said.topics)?, exact: said.exact })
+}
+
+fn publish(message: &[u8], fields: &[Field<'_>]) -> Result<Publish, Refusal> {
+    const NAME: &str = "publish";
+    const BODIES: [&str; 4] = ["data", "text", "bytes", "parts"];
+    let said: wire::Publish = decode(NAME, &PUBLISH, message, fields)?;
+    let Some(topic) = said.topic else { return Err(check::one_of(NAME, &["topic"], "none")) };
+    let mut found: Vec<_> = fields.iter().map(|field| field.number).filter(|n| (2..=5).contains(n)).collect();
+    found.dedup();
+    match found[..] {
+        [_] => {}
+        [] => return Err(check::one_of(NAME, &BODIES, "none")),
+        _ => return Err(check::one_of(NAME, &BODIES, "several")),
+    }
+    let body = match said.body {
+        Some(wire::publish::Body::Data(data)) if serde_json::from_str::<IgnoredAny>(&data).is_err() => {
+            return Err(check::must(&path(NAME, "data"), "be a JSON text"));
+        }
+        Some(wire::publish::Body::Data(text) | wire::publish::Body::Text(text)) => vec![text.into_bytes()],
+        Some(wire::publish::Body::Bytes(bytes)) => vec![bytes.into()],
+        None => {
+            check::parts(&path(NAME, "parts"), said.parts.len())?;
+            said.parts.into_iter().map(Vec::from).collect()
+        }
+    };
+    let key = said.key.map(|key| check::key(&path(NAME, "key"), key)).transpose()?;
+    Ok(Publish { topic: check::topic(&path(NAME, "topic"), topic.into())?, body, key })
 }
 
 /// The command called `name`, which has no field that is not `known`.

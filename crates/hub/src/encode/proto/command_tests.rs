@@ -8,7 +8,7 @@ use trestle_messages::Position;
 use trestle_messages::v1::{ClientMessage, client_message as wire};
 
 use super::super::command;
-use super::command::{COMMANDS, ID, SUBSCRIBE, UNSUBSCRIBE};
+use super::command::{COMMANDS, ID, PUBLISH, SUBSCRIBE, UNSUBSCRIBE};
 use super::wire::Known;
 use super::{parse, twin};
 use crate::ErrorCode::{self, BadRequest, InvalidTopic, UnknownCommand, UnknownField};
@@ -58,6 +58,26 @@ fn each_command_is_as_in_json() {
     check(&json!({"id": 0, "unsubscribe": {"topics": ["jobs/"], "exact": false}}));
     check(&json!({"id": (1u64 << 53) - 1, "unsubscribe": {"topics_base64": ["/w"], "exact": true}}));
     check(&json!({"id": 1, "unsubscribe": {"exact": true}}));
+    for publish in [
+        json!({"topic": "a", "data": {"any": ["json", 1]}, "key": "k"}),
+        json!({"topic": "", "data": "x"}),
+        json!({"topic": "a", "text": ""}),
+        json!({"topic_base64": "/w", "base64": "AAE"}),
+        json!({"topic": "a", "parts": [{"text": "x"}, {"data": [1]}, {"base64": "AA=="}]}),
+        // Refused in both.
+        json!({"topic": "a"}),
+        json!({"text": "a"}),
+        json!({"topic": "a", "text": "x", "parts": [{"text": "x"}]}),
+        json!({"topic": "a", "parts": []}),
+        json!({"topic": "a", "parts": vec![json!({"text": ""}); 65]}),
+        json!({"topic": "a", "text": "", "key": ""}),
+        json!({"topic": "a", "text": "", "key": "k".repeat(65)}),
+        json!({"topic": "x".repeat(256), "text": ""}),
+        json!({"topic": "\0trestle", "text": ""}),
+        json!({"topic": "a", "text": "", "qos": 1}),
+    ] {
+        check(&json!({"id": 7, "publish": publish}));
+    }
     check(&json!({"id": 1, "authenticate": {"token": "x"}}));
     check(&json!({"id": 1u64 << 53, "unsubscribe": {"topics": ["a"]}}));
     check(&json!({"unsubscribe": {"topics": ["a"]}}));
@@ -151,6 +171,17 @@ fn what_is_no_protobuf_is_told_apart() {
 }
 
 #[test]
+fn data_must_be_json() {
+    let publish = |data: &str| {
+        let body = Some(wire::publish::Body::Data(data.to_owned()));
+        let publish = wire::Publish { topic: Some("a".into()), body, ..wire::Publish::default() };
+        ClientMessage { id: Some(1), command: Some(wire::Command::Publish(publish)) }.encode_to_vec()
+    };
+    parse(&publish(" {\"a\": 1e400} ")).unwrap();
+    check_refused(&publish("{a:1}"), Some(1), BadRequest, "`publish.data` must be a JSON text");
+}
+
+#[test]
 fn the_tables_are_what_is_defined() {
     let id = [ID];
     let top = id.iter().chain(&COMMANDS);
@@ -158,6 +189,7 @@ fn the_tables_are_what_is_defined() {
         ("ClientMessage", top.collect::<Vec<_>>()),
         ("ClientMessage.Subscribe", SUBSCRIBE.iter().collect()),
         ("ClientMessage.Unsubscribe", UNSUBSCRIBE.iter().collect()),
+        ("ClientMessage.Publish", PUBLISH.iter().collect()),
     ] {
         let definition = twin::definition(name);
         let defined = definition.fields().map(|field| {

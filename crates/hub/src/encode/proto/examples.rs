@@ -61,6 +61,8 @@ fn own_messages() -> Vec<ServerMessage<'static>> {
         reply(2, subscribed(topics(&[job, other]), Recorded::Some, Some(Recovery::Recovered))),
         reply(2, subscribed(topics(&[job]), Recorded::All, truncated)),
         reply(3, Outcome::Unsubscribed(Unsubscribed { topics: topics(&[job, other]) })),
+        reply(4, Outcome::Published(Published { position: Some(AT) })),
+        reply(5, Outcome::Published(Published { position: None })),
         ServerMessage::error(Some(4), ErrorCode::Forbidden, "publishing is not allowed here"),
         ServerMessage::error(Some(5), ErrorCode::Unavailable, "the forwarder is away"),
         ServerMessage::error(None, ErrorCode::BadRequest, "field `id` is missing"),

@@ -55,6 +55,9 @@ fn reply(reply: &Reply<'_>) -> wire::Reply {
         Outcome::Unsubscribed(done) => {
             wire::reply::Outcome::Unsubscribed(wire::Unsubscribed { topics: topics(&done.topics) })
         }
+        Outcome::Published(done) => {
+            wire::reply::Outcome::Published(wire::Published { position: text(done.position) })
+        }
         Outcome::Error { code, reason, retry } => wire::reply::Outcome::Error(wire::Error {
             code: error_code(*code).into(),
             reason: (*reason).to_owned(),

@@ -65,7 +65,7 @@ fn what_does_not_exist_is_named() {
            a says {"id":2,"subscribe":{"topics":["x"],"color":"red"}}
            a says {"id":3,"subscribe":{"topics":["x"]},"loud":true}
            a says {"subscribe":{"topics":["x"]}}
-           a says {"id":4,"publish":{"topic":"x","text":"hi"}}
+           a says {"id":4,"publish":{"topic":"x"}}
            a says {"id":5,"authenticate":{"token":"t"}}
            a says {"id":6,"subscribe":{"topics":["x"],"policy":"explode"}}
            a says {"id":7,"subscribe":{"topics":["x"],"max_hz":0}}
@@ -75,7 +75,7 @@ fn what_does_not_exist_is_named() {
          a: error 2 unknown_field
          a: error 3 unknown_field
          a: error bad_request
-         a: error 4 forbidden
+         a: error 4 bad_request
          a: error 5 unavailable
          a: error 6 bad_request
          a: error 7 bad_request",

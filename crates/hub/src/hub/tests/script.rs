@@ -10,6 +10,7 @@
 //! - `publish topic body`; `route topic body`: without a visit to any socket, which comes with the next line
 //! - `miss 3`: so many recorded messages do not come; `epoch 8`: the sequence begins anew
 //! - `asks yes`: there is a recorder; `recorder @9` or `recorder silent`: what it says, if it was asked
+//! - `published @9`, `published unrecorded`, `unpublished forbidden`: the answer to the oldest publication
 //! - `upstream silent`, `upstream speaks`; `wait 25s`; `restart 10s`: goodbye with that spread; `overrun 5 @9`
 //!
 //! `''` stands for the empty topic.
@@ -23,6 +24,8 @@ use trestle_recorder::{RecordRule, RecordRules};
 use super::client::masked;
 use super::show::show;
 use super::world::{EPOCH, World};
+use crate::ErrorCode;
+use crate::hub::Unpublished;
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::ws::Opcode;
@@ -135,6 +138,14 @@ impl Stage {
                 assert!(self.world.hub.take_question(), "nobody asks");
                 self.world.hub.recorder_is((first != "silent").then(|| position(first)));
                 self.world.flush();
+            }
+            "published" => {
+                let recorded = (first != "unrecorded").then(|| position(first));
+                self.world.answer(Ok(recorded));
+            }
+            "unpublished" => {
+                let code = ErrorCode::ALL.into_iter().find(|code| code.as_str() == first);
+                self.world.answer(Err(Unpublished::new(code.expect("a code"), "for a reason")));
             }
             "upstream" => {
                 self.world.hub.set_stale(first == "silent");

@@ -1,6 +1,6 @@
 //! A hub, the log that feeds it, and its clients: what the edge's shard does, without a socket or a clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use trestle_messages::v1::Stamp;
 use trestle_recorder::{Gap, Log, RecordRule, RecordRules, SegmentBuilder, Stamper};
 
 use super::client::{Client, Seen, said};
-use crate::encode::GoodbyeReason;
-use crate::hub::{Hub, InterestChange, SessionId, Visit};
+use crate::encode::{GoodbyeReason, Publish};
+use crate::hub::{Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::wheel::TICK;
@@ -28,6 +28,8 @@ pub(super) struct World {
     by_session: BTreeMap<SessionId, usize>,
     /// What the interest that went upward comes to.
     pub(super) wanted: BTreeSet<Box<[u8]>>,
+    /// What was published and has no answer, in order.
+    pub(super) publications: VecDeque<(Ticket, Publish)>,
     /// Whether connections that have ended are closed at once; a real one takes a while.
     pub(super) reaps: bool,
 }
@@ -57,6 +59,7 @@ impl World {
             clients: Vec::new(),
             by_session: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            publications: VecDeque::new(),
             reaps: true,
         }
     }
@@ -103,6 +106,14 @@ impl World {
         batch.push([topic, body], stamp);
         self.log.append(&mut batch);
         stamp.offset
+    }
+
+    /// The oldest publication without an answer gets one; returns it.
+    pub(super) fn answer(&mut self, outcome: Result<Option<Position>, Unpublished>) -> Publish {
+        let (ticket, publish) = self.publications.pop_front().expect("somebody published");
+        self.hub.published(ticket, outcome);
+        self.flush();
+        publish
     }
 
     /// Appends a message that has its stamp.
@@ -193,6 +204,7 @@ impl World {
                 InterestChange::Unwanted(prefix) => assert!(self.wanted.remove(&prefix), "was not wanted"),
             }
         }
+        self.publications.extend(self.hub.take_publications());
         if self.reaps {
             self.reap();
         }
