@@ -8,7 +8,8 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// A round of the wheel is 128 s; longer timers go round again.
 const SLOTS: usize = 512;
 
-/// Timers that fire once. A timer is not cancelled: whoever set it ignores what no longer concerns it.
+/// Timers that fire once. A timer is not cancelled: whoever set it ignores what no longer concerns it, and may have it
+/// forgotten.
 #[derive(Debug)]
 pub struct Wheel<T> {
     slots: Vec<Vec<(u64, T)>>,
@@ -39,12 +40,17 @@ impl<T> Wheel<T> {
         for tick in from..=end {
             let slot = &mut self.slots[Self::slot(tick)];
             out.extend(slot.extract_if(.., |(due, _)| *due <= end).map(|(_, timer)| timer));
-            // After a storm the memory goes back.
-            if slot.len() < slot.capacity() / 4 {
-                slot.shrink_to(slot.len() * 2);
-            }
+            shrink(slot);
         }
         self.fired = self.fired.max(end);
+    }
+
+    /// Forgets timers that concern nobody any more, which otherwise stay until their time. It looks at all.
+    pub fn retain(&mut self, mut concerns: impl FnMut(&T) -> bool) {
+        for slot in &mut self.slots {
+            slot.retain(|(_, timer)| concerns(timer));
+            shrink(slot);
+        }
     }
 
     /// Whether no timer is set.
@@ -54,6 +60,13 @@ impl<T> Wheel<T> {
 
     fn slot(tick: u64) -> usize {
         usize::try_from(tick % SLOTS as u64).expect("less than the number of slots")
+    }
+}
+
+/// After a storm the memory goes back.
+fn shrink<T>(slot: &mut Vec<T>) {
+    if slot.len() < slot.capacity() / 4 {
+        slot.shrink_to(slot.len() * 2);
     }
 }
 
@@ -88,6 +101,24 @@ mod tests {
             expected.sort_unstable();
             fired.sort_unstable();
             prop_assert_eq!(fired, expected, "each once");
+        }
+
+        /// What is forgotten does not fire, everything else does as if nothing had been.
+        #[test]
+        fn forgets_what_it_is_told_to(timers in proptest::collection::vec(0u64..400_000, 0..80), parts in 1u64..5) {
+            let start = Instant::now();
+            let mut wheel = Wheel::new(start);
+            for ms in &timers {
+                wheel.set(start + Duration::from_millis(*ms), *ms);
+            }
+            wheel.retain(|ms| ms % parts == 0);
+            let mut fired = Vec::new();
+            wheel.fire(start + Duration::from_millis(500_000), &mut fired);
+            fired.sort_unstable();
+            let mut expected: Vec<_> = timers.into_iter().filter(|ms| ms % parts == 0).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(fired, expected);
+            prop_assert!(wheel.is_empty());
         }
     }
 }

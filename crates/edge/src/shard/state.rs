@@ -247,7 +247,7 @@ impl State {
             self.sockets.pop();
         }
         if self.sockets.len() < self.sockets.capacity() / 4 {
-            self.sockets.shrink_to(self.sockets.capacity() / 2);
+            self.sockets.shrink_to(self.sockets.len() * 2);
         }
         self.flush();
     }

@@ -77,14 +77,27 @@ impl Hub {
         self.unsubscribe_all(id);
         self.leave_place(id);
         let code = self.sessions.remove(id as usize).close_code;
-        // Once three quarters have gone: so the work is shared by all who went.
-        if self.sessions_peak > PEAK_MIN && self.sessions.len() <= self.sessions_peak / 4 {
-            self.sessions.shrink_to_fit();
-            self.places.truncate(self.sessions.capacity());
-            self.places.shrink_to_fit();
-            self.sessions_peak = self.sessions.len();
+        // Once three quarters have gone: so the work is shared by all who went. One of the last may have the highest number,
+        // which holds the place of all below it, so it is looked at again when nobody is left.
+        let most_went = self.sessions_peak > PEAK_MIN && self.sessions.len() <= self.sessions_peak / 4;
+        let all_went = self.sessions.is_empty() && self.sessions.capacity() > PEAK_MIN;
+        if most_went || all_went {
+            self.give_back();
         }
         code
+    }
+
+    /// What was for those who went is not kept for those who may come.
+    fn give_back(&mut self) {
+        self.sessions.shrink_to_fit();
+        self.places.truncate(self.sessions.capacity());
+        self.places.shrink_to_fit();
+        self.sessions_peak = self.sessions.len();
+        let sessions = &self.sessions;
+        self.wheel.retain(|timer| {
+            let session = sessions.get(timer.session as usize);
+            session.is_some_and(|session| session.generation == timer.generation)
+        });
     }
 
     /// Says goodbye to everybody now, and closes one after the other with 1012, evenly over `spread`. Until its close each

@@ -15,6 +15,24 @@ fn a_session_is_small() {
     assert!(size_of::<Session>() <= SESSION_BYTES_MAX, "{} bytes", size_of::<Session>());
 }
 
+/// After a storm of 10,000 clients half a megabyte of places for them stayed, and their timers for as long as those had
+/// been set: one of the last to go had one of the highest numbers.
+#[test]
+fn places_and_timers_of_a_storm_go_with_it() {
+    let mut stage = Stage::new(Limits::default());
+    let world = &mut stage.world;
+    let mut clients: Vec<_> =
+        (0..2_000).map(|_| world.open(Protocol::Json, std::iter::empty::<&[u8]>())).collect();
+    world.settle();
+    // Everybody but the newest.
+    let newest = clients.pop().unwrap();
+    clients.into_iter().for_each(|client| world.leave(client));
+    assert_eq!(world.hub.sessions.len(), 1);
+    world.leave(newest);
+    assert!(world.hub.sessions.capacity() < 64 && world.hub.places.capacity() < 64);
+    assert!(world.hub.wheel.is_empty());
+}
+
 fn open_and_leave(world: &mut World, n_clients: usize) {
     let clients: Vec<_> = (0..n_clients)
         .map(|n| {
