@@ -143,7 +143,6 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let (control, serving) =
         control::start(&config, Arc::clone(&upstream), counts.clone(), drain.clone()).await?;
-    let storms = tokio::spawn(memory::follow(counts.clone())).abort_handle();
     let readiness = {
         let (upstream, draining) = (Arc::clone(&upstream), drain.draining());
         move || readiness(&upstream, &draining)
@@ -151,7 +150,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let private =
         Private { registry: metrics::registry(counts, upstream, log), readiness: Box::new(readiness) };
     let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();
-    tasks.extend([private, serving, storms]);
+    tasks.extend([private, serving]);
     tracing::info!(
         "listening on http://{address}/, gRPC on {control}, metrics on http://{metrics_address}/metrics"
     );

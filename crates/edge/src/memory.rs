@@ -1,50 +1,45 @@
 //! After a storm its memory goes back to the system.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
-use trestle_process::memory;
+use trestle_process::memory::{self, Kept};
 
-use crate::metrics::ShardMetrics;
-
-/// How often it is looked whether a storm has come or passed.
-const LOOK: Duration = Duration::from_millis(250);
-/// Connections and subscriptions whose memory, about a megabyte, is worth the work.
-const PEAK_MIN: u64 = 1_000;
+/// Connections and subscriptions of a shard whose memory, about half a megabyte, is worth the work.
+const PEAK_MIN: usize = 500;
 
 /// A storm has passed when for so many looks not many went.
 const QUIET_LOOKS: u32 = 4;
 /// So many may always go between two looks.
-const GONE_MAX: u64 = 100;
+const GONE_MAX: usize = 100;
 
-/// Looks until its task is aborted.
-pub(crate) async fn follow(shards: Vec<Arc<ShardMetrics>>) {
-    let mut tide = Tide::default();
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let held = shards.iter().map(|shard| shard.connections.sum() + shard.subscriptions.value()).sum();
-        if tide.has_ebbed(held) {
-            let start = Instant::now();
-            memory::give_back();
-            tracing::debug!(took = ?start.elapsed(), "memory of those who left went back to the system");
-        }
+/// Gives back what the calling thread, and all others, have freed; it does not wait for that.
+pub(crate) fn give_back() {
+    let kept = Kept::take();
+    let work = move || {
+        let start = Instant::now();
+        memory::give_back(kept);
+        tracing::debug!(took = ?start.elapsed(), "memory of those who left went back to the system");
+    };
+    if let Err(error) = thread::Builder::new().name("memory".to_owned()).spawn(work) {
+        tracing::debug!(%error, "memory of those who left stays: there is no thread to give it back");
     }
 }
 
-/// How many there were, and whether most of them have gone.
+/// How many connections and subscriptions a shard had, and whether most of them have gone.
 #[derive(Debug, Default)]
-struct Tide {
+pub(crate) struct Tide {
     /// The most since memory was last given back.
-    peak: u64,
+    peak: usize,
     /// At the last look.
-    last: u64,
+    last: usize,
     /// Looks since many went between two of them.
     quiet: u32,
 }
 
 impl Tide {
-    /// True once when half of them have gone and no more go.
-    fn has_ebbed(&mut self, held: u64) -> bool {
+    /// A look, a few times a second. True once when half of them have gone and no more go.
+    pub(crate) fn has_ebbed(&mut self, held: usize) -> bool {
         let gone = std::mem::replace(&mut self.last, held).saturating_sub(held);
         self.quiet = if gone > GONE_MAX { 0 } else { self.quiet.saturating_add(1) };
         self.peak = self.peak.max(held);
@@ -64,7 +59,7 @@ mod tests {
     fn memory_goes_back_once_after_each_storm() {
         let mut tide = Tide::default();
         let (mut looks, mut given_back) = (0, Vec::new());
-        let mut look = |held: u64, times: usize| {
+        let mut look = |held: usize, times: usize| {
             for _ in 0..times {
                 looks += 1;
                 if tide.has_ebbed(held) {
@@ -72,7 +67,7 @@ mod tests {
                 }
             }
         };
-        look(900, 1);
+        look(450, 1);
         look(0, 10); // That was none.
         look(10_000, 1);
         look(4_000, 3); // More may go.

@@ -21,6 +21,7 @@ use trestle_messages::Position;
 use super::Options;
 use crate::drain::Order;
 use crate::ingest::{InterestSender, Upstream};
+use crate::memory::{self, Tide};
 use crate::metrics::{DropCause, ShardMetrics};
 
 /// Bytes read from a socket at once, into one buffer for all of them.
@@ -58,6 +59,8 @@ pub(crate) struct State {
     is_asking: bool,
     metrics: Arc<ShardMetrics>,
     ticks: u32,
+    /// Of clients.
+    tide: Tide,
 }
 
 /// The next time at which the hub is to be asked for what `max_hz` held.
@@ -98,6 +101,7 @@ impl State {
             is_asking: false,
             metrics: options.metrics,
             ticks: 0,
+            tide: Tide::default(),
         }
     }
 
@@ -149,6 +153,9 @@ impl State {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(OUTBOX_SUM_TICKS) {
             self.metrics.outbox_bytes.set(self.hub.outbox_bytes() as u64);
+        }
+        if self.tide.has_ebbed(self.hub.n_sessions() + self.hub.n_subscriptions()) {
+            memory::give_back();
         }
     }
 
