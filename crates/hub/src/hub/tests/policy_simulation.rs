@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 use trestle_messages::Position;
 use trestle_recorder::{RecordRule, RecordRules};
 
-use super::client::{Seen, masked};
+use super::client::Seen;
 use super::random::{Random, for_seeds};
 use super::world::World;
 use crate::encode::Policy;
 use crate::limits::Limits;
 use crate::protocol::Protocol;
-use crate::ws::Opcode;
 
 const SEEDS: u64 = 1_500;
 const STEPS: usize = 80;
@@ -91,7 +90,8 @@ impl Simulation {
 
     /// A client subscribes with random terms, and then reads nothing by itself.
     fn come(&mut self) {
-        let client = self.world.open(Protocol::Json, []);
+        let protocol = [Protocol::Json, Protocol::Json, Protocol::Proto][self.random.below(3)];
+        let client = self.world.open(protocol, []);
         let mut model = Model::default();
         let mut keys = BTreeSet::new();
         for id in 1..=1 + self.random.below(3) as u64 {
@@ -113,7 +113,7 @@ impl Simulation {
                 subscribe["max_hz"] = json!([0.5, 1.0, 4.0][self.random.below(3)]);
             }
             let command = json!({"id": id, "subscribe": subscribe}).to_string();
-            self.world.send(client, masked(Opcode::Text, command.as_bytes()));
+            self.world.say(client, &command);
             model.held.push(Held { topic, exact, policy, is_limited });
         }
         self.world.settle();
