@@ -1,6 +1,7 @@
 /** The cluster end to end: three edges, the original page, scaling, a killed edge and a clean end. Run by ./run. */
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { connect as connectHttp2 } from "node:http2";
@@ -241,6 +242,65 @@ test("the live page comes back by itself on another edge when its own is killed"
     assert.notEqual(await holder(), edge);
     await keep(page, "compose-live-page");
   });
+});
+
+/** Opens an EventSource in a page; `heard()` gives what its messages said, topic and text. */
+async function listen(target) {
+  const page = await context.newPage();
+  // Any document of this origin.
+  await page.goto(`https://${cluster.host}/client.js`);
+  await page.evaluate((url) => {
+    window.heard = [];
+    window.named = [];
+    const source = new EventSource(url);
+    source.onmessage = ({ data }) => window.heard.push(JSON.parse(data).event);
+    for (const name of ["reply", "lost"]) source.addEventListener(name, ({ data }) => window.named.push(JSON.parse(data)));
+  }, target);
+  return {
+    page,
+    heard: () => page.evaluate(() => window.heard.map(({ topic, text }) => `${topic} ${text}`)),
+    named: () => page.evaluate(() => window.named),
+  };
+}
+
+test("an EventSource whose edge is killed goes on at another, and misses nothing", { timeout: 2 * MINUTE_MS }, async () => {
+  await until("no connection left", async () => [...(await cluster.connections()).values()].every((count) => count === 0));
+  const { page, heard, named } = await listen("/events?topic=sse/count&topic=sse/last");
+  const edge = await holder();
+  const counting = cluster.count("sse/count", 20);
+  try {
+    await until("some messages", async () => (await heard()).length >= 50);
+    await cluster.kill(edge);
+    await until("it is back", async () => (await named()).length >= 2, MINUTE_MS);
+    const last = await counting.stop();
+    await cluster.publish("sse/last", ["the end"], "--raw");
+    await until("the last message", async () => (await heard()).at(-1) === "sse/last the end");
+    assert.deepEqual(await heard(), [...Array.from({ length: last }, (_, n) => `sse/count ${n + 1}`), "sse/last the end"]);
+    // It may come back more than once: Chromium breaks connections off when a container's network interface goes.
+    const [first, ...later] = await named();
+    assert.ok(first.reply, "the first subscription");
+    assert.ok(later.every(({ reply }) => reply?.subscribed.recovered === true), JSON.stringify(later));
+    assert.notEqual(await holder(), edge);
+  } finally {
+    await page.close();
+  }
+});
+
+test("curl has each event as it comes, through nginx", { timeout: MINUTE_MS }, async () => {
+  const curl = spawn("curl", ["--no-buffer", "--silent", "--show-error", "--insecure", `https://${cluster.host}/events?topic=curl/&max_hz=1000`]);
+  let said = "";
+  for (const stream of [curl.stdout, curl.stderr]) stream.on("data", (data) => (said += data));
+  try {
+    await until("the beginning", () => said.includes("event: caught_up"));
+    for (const text of ["one", "two"]) {
+      await cluster.publish("curl/1", [text], "--raw");
+      await until("what was published", () => new RegExp(`^id: \\S+\ndata: .*"text":"${text}"`, "m").test(said)).catch((error) => {
+        throw new Error(`${error.message}; curl said: ${said}`);
+      });
+    }
+  } finally {
+    curl.kill();
+  }
 });
 
 test("an edge that is stopped sends its page to another and exits with 0", { timeout: 2 * MINUTE_MS }, async () => {

@@ -1,10 +1,13 @@
 //! Server-sent events: what a request for `/events` asks for, and the stream that answers it.
 
+use std::time::Duration;
+
 use percent_encoding::percent_decode_str;
-use trestle_hub::encode::{Since, Subscribe};
+use trestle_hub::encode::{HZ_MAX, HZ_MIN, Policy, Since, Subscribe, interval_of};
 use trestle_messages::{PositionError, topic};
 
-const KNOWN: &str = "known are `topic`, which may be repeated, `exact`, `snapshot` and `since`";
+const KNOWN: &str =
+    "known are `topic`, which may be repeated, `exact`, `snapshot`, `since`, `policy` and `max_hz`";
 
 /// A request that is granted, in the extensions of its response: the shard puts the stream in place of the body, which
 /// cannot go from one thread to another as warp's bodies can.
@@ -27,6 +30,8 @@ pub(crate) fn parse(
             "exact" => wanted.exact = flag(name, &value)?,
             "snapshot" => wanted.snapshot = flag(name, &value)?,
             "since" => wanted.since = Some(since(&value)?),
+            "policy" => wanted.policy = policy(&value)?,
+            "max_hz" => wanted.interval_min = Some(interval(&value)?),
             _ => return Err(format!("unknown parameter `{name}`; {KNOWN}")),
         }
     }
@@ -71,6 +76,16 @@ fn since(value: &[u8]) -> Result<Since, String> {
     }
 }
 
+fn policy(value: &[u8]) -> Result<Policy, String> {
+    let policy = str::from_utf8(value).ok().and_then(|name| name.parse().ok());
+    policy.ok_or_else(|| format!("`policy` is {}", Policy::EXPECTED))
+}
+
+fn interval(value: &[u8]) -> Result<Duration, String> {
+    let hz = str::from_utf8(value).ok().and_then(|hz| hz.parse().ok());
+    hz.and_then(interval_of).ok_or_else(|| format!("`max_hz` is a number from {HZ_MIN} to {HZ_MAX}"))
+}
+
 #[cfg(test)]
 mod tests {
     use trestle_messages::Position;
@@ -89,6 +104,8 @@ mod tests {
         assert_eq!(again.since, Some(Since::Position(at(5))), "where a browser comes back from");
         assert_eq!(parse("", Some("no position"), 9).unwrap().since, Some(Since::Unknown));
         assert_eq!(parse("", None, 9).unwrap().topics, [b""]);
+        let slow = parse("policy=conflate&max_hz=2.5", None, 9).unwrap();
+        assert_eq!((slow.policy, slow.interval_min), (Policy::Conflate, Some(Duration::from_millis(400))));
     }
 
     #[test]
@@ -99,6 +116,11 @@ mod tests {
             ("since=!", "`since`"),
             ("topic=a&topic=b&topic=c", "at most 2"),
             ("topic=%00trestle", "reserved"),
+            ("policy=drop", "`policy`"),
+            ("policy=%ff", "\"drop_oldest\""),
+            ("max_hz=0", "0.001"),
+            ("max_hz=nan", "`max_hz`"),
+            ("max_hz=", "`max_hz`"),
         ] {
             let error = parse(query, None, 2).unwrap_err();
             assert!(error.contains(named), "{error}");

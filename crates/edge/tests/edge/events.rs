@@ -207,10 +207,46 @@ fn a_stream_takes_what_its_reader_takes() {
 }
 
 #[test]
+fn a_stream_has_a_rate_and_a_policy() {
+    let feed = Feed::bound();
+    let edge = TestEdge::on(&feed, "--shards 1 --outbox-bytes-max 256KiB");
+    let mut witness = Client::json(&edge, "/ws?topic=");
+    // One message of a topic in 1,000 s: the first of each.
+    let mut seldom =
+        Stream::open(edge.address(), &Request::get("/events?topic=jobs/&topic=last&max_hz=0.001"));
+    let mut latest =
+        Stream::open(edge.address(), &Request::get("/events?topic=jobs/&topic=last&policy=conflate"));
+    for stream in [&mut seldom, &mut latest] {
+        assert_eq!(stream.named("reply").json()["reply"]["subscribed"]["topics"], json!(["jobs/", "last"]));
+        stream.named("caught_up");
+    }
+    // Far more than the kernel and hyper hold, and than the bound: of what waits for its reader the newest stays.
+    const MESSAGES: usize = 2_000;
+    let body = "x".repeat(10_000);
+    for n in 0..MESSAGES {
+        feed.send(&["jobs/1", &format!("{n} {body}")]);
+        witness.event();
+    }
+    feed.send(&["last", "x"]);
+    let number = |event: &Value| -> Option<usize> {
+        event["topic"].as_str().filter(|topic| *topic == "jobs/1")?;
+        event["text"].as_str()?.split_once(' ')?.0.parse().ok()
+    };
+    let numbers_until_last =
+        |stream: &mut Stream| -> Vec<usize> { std::iter::from_fn(|| number(&stream.message().0)).collect() };
+    assert_eq!(numbers_until_last(&mut seldom), [0]);
+    let numbers = numbers_until_last(&mut latest);
+    assert!(numbers.is_sorted() && numbers.len() < MESSAGES, "{} events", numbers.len());
+    assert_eq!(numbers.last(), Some(&(MESSAGES - 1)));
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_named() {
     let feed = Feed::bound();
     let edge = TestEdge::on(&feed, "");
-    for (target, named) in [("/events?topics=a", "`topics`"), ("/events?since=!", "`since`")] {
+    for (target, named) in
+        [("/events?topics=a", "`topics`"), ("/events?since=!", "`since`"), ("/events?max_hz=x", "`max_hz`")]
+    {
         let answer = Request::get(target).to(edge.address());
         assert_eq!(answer.status, 400);
         assert!(answer.text().contains(named), "{}", answer.text());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trestle_messages::PositionError;
 use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 
-use super::command::{HZ_MAX, HZ_MIN, Since};
+use super::command::{HZ_MAX, HZ_MIN, Since, interval_of};
 use super::fields::Refusal;
 use super::publish::{KEY_BYTES_MAX, PARTS_MAX};
 use crate::ErrorCode;
@@ -41,10 +41,7 @@ pub(super) fn a_rate() -> String {
 
 /// `max_hz` as the least time between two messages.
 pub(super) fn interval(path: &str, hz: f64) -> Result<Duration, Refusal> {
-    if !(HZ_MIN..=HZ_MAX).contains(&hz) {
-        return Err(must(path, &format!("be {}", a_rate())));
-    }
-    Ok(Duration::from_secs_f64(1.0 / hz))
+    interval_of(hz).ok_or_else(|| must(path, &format!("be {}", a_rate())))
 }
 
 /// A refusal of the right field with a wrong value.

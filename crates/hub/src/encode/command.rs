@@ -1,5 +1,6 @@
 //! What a client may ask for, and how `trestle.v1.json` says it.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -92,6 +93,29 @@ pub enum Policy {
     DropOldest,
     /// Only the latest message of each topic is kept.
     Conflate,
+}
+
+impl Policy {
+    /// What may be written, for people.
+    pub const EXPECTED: &str = "one of \"disconnect\", \"drop_oldest\" and \"conflate\"";
+}
+
+impl FromStr for Policy {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Ok(match name {
+            "disconnect" => Self::Disconnect,
+            "drop_oldest" => Self::DropOldest,
+            "conflate" => Self::Conflate,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// `max_hz`, messages of a topic in a second, as the least time between two; none outside of [`HZ_MIN`] to [`HZ_MAX`].
+pub fn interval_of(hz: f64) -> Option<Duration> {
+    (HZ_MIN..=HZ_MAX).contains(&hz).then(|| Duration::from_secs_f64(1.0 / hz))
 }
 
 /// Subscriptions to end, keyed as they were made.
@@ -241,14 +265,8 @@ fn since(field: &Field<'_>) -> Result<Since, Refusal> {
 }
 
 fn policy(field: &Field<'_>) -> Result<Policy, Refusal> {
-    const EXPECTED: &str = "one of \"disconnect\", \"drop_oldest\" and \"conflate\"";
-    let word = field.string(EXPECTED)?;
-    Ok(match word.as_str() {
-        "disconnect" => Policy::Disconnect,
-        "drop_oldest" => Policy::DropOldest,
-        "conflate" => Policy::Conflate,
-        _ => return Err(field.must(&format!("be {EXPECTED}, not {}", quoted(&word)))),
-    })
+    let word = field.string(Policy::EXPECTED)?;
+    word.parse().map_err(|()| field.must(&format!("be {}, not {}", Policy::EXPECTED, quoted(&word))))
 }
 
 fn interval(field: &Field<'_>) -> Result<Duration, Refusal> {

@@ -32,7 +32,8 @@ use crate::ws::{DeflateWindow, Deflater, Opcode, server_frame};
 
 pub use body::{Body, JSON_DEPTH_MAX, is_json};
 pub use command::{
-    Command, CommandError, CommandKind, HZ_MAX, HZ_MIN, ID_MAX, Policy, Since, Subscribe, Unsubscribe, parse,
+    Command, CommandError, CommandKind, HZ_MAX, HZ_MIN, ID_MAX, Policy, Since, Subscribe, Unsubscribe,
+    interval_of, parse,
 };
 pub use json::event;
 pub use proto::parse as parse_proto;
