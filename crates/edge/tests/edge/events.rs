@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::fixture::{Feed, TestEdge};
+use crate::fixture::{Feed, Forwarder, TestEdge};
 use crate::http::{Answer, Request, connect, read_more};
 
 /// One event, as a browser takes it apart (HTML Living Standard §9.2.6).
@@ -72,10 +72,15 @@ impl Stream {
         }
     }
 
+    /// The next event, which is called `name`; heartbeats before it are skipped.
     fn named(&mut self, name: &str) -> Event {
-        let event = self.next().expect("an event");
-        assert_eq!(event.name, name, "{event:?}");
-        event
+        loop {
+            let event = self.next().expect("an event");
+            if event.name == name {
+                return event;
+            }
+            assert!(event.name == "heartbeat" || event.data.is_none(), "no {name}: {event:?}");
+        }
     }
 
     /// The next message's event, and its id.
@@ -164,6 +169,28 @@ fn a_quiet_stream_hears_how_far_it_is() {
             break;
         }
     }
+}
+
+#[test]
+fn a_silent_upstream_is_heard_of_and_when_it_speaks_again() {
+    let mut forwarder = Forwarder::start("");
+    let edge = TestEdge::behind(&forwarder, "");
+    // The new forwarder's epoch is told of, too.
+    let stale = |stream: &mut Stream| {
+        let heartbeat = std::iter::from_fn(|| stream.next()).find(|event| event.name == "heartbeat");
+        heartbeat.expect("a heartbeat").json()["heartbeat"]["stale"].clone()
+    };
+    let mut before = Stream::open(edge.address(), &Request::get("/events"));
+    before.named("reply");
+    before.named("caught_up");
+    forwarder.restart(|| {
+        assert_eq!(stale(&mut before), true);
+        let mut meanwhile = Stream::open(edge.address(), &Request::get("/events"));
+        meanwhile.named("reply");
+        meanwhile.named("caught_up");
+        assert_eq!(stale(&mut meanwhile), true);
+    });
+    assert_eq!(stale(&mut before), Value::Null);
 }
 
 #[test]

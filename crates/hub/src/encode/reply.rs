@@ -29,6 +29,11 @@ impl<'a> ServerMessage<'a> {
         Self::Reply(Reply { id, outcome: Outcome::Error { code, reason, retry: code.retry() } })
     }
 
+    /// As [`frame`](Self::frame), but so that it is seen even where a heartbeat would not be: in a browser's `EventSource`.
+    pub(crate) fn notice(&self, format: Format) -> Bytes {
+        if format == Format::Sse { sse::notice(self) } else { self.frame(format) }
+    }
+
     /// What goes out in `format`: a complete WebSocket frame, or the bytes of an event.
     pub fn frame(&self, format: Format) -> Bytes {
         match format {

@@ -15,15 +15,20 @@ pub(super) fn event(message: &Message<'_>, snapshot: bool) -> Bytes {
     block(None, message.position().filter(|_| !snapshot), &data)
 }
 
-/// What the server says of its own. A heartbeat is its id alone, of which a browser only remembers the position; what is
-/// not a message has a name, so that `onmessage` hears messages alone.
+/// What the server says of its own. A heartbeat is its id alone, of which a browser only remembers the position, unless
+/// upstream is silent.
 pub(super) fn server_message(message: &ServerMessage<'_>) -> Bytes {
-    if let ServerMessage::Heartbeat(heartbeat) = message {
-        return match heartbeat.position {
+    match message {
+        ServerMessage::Heartbeat(heartbeat) if !heartbeat.stale => match heartbeat.position {
             Some(position) => block(None, Some(position), b""),
             None => Bytes::from_static(b":\n\n"),
-        };
+        },
+        _ => notice(message),
     }
+}
+
+/// What is not a message of the log has a name, so that `onmessage` hears those alone.
+pub(super) fn notice(message: &ServerMessage<'_>) -> Bytes {
     let data = serde_json::to_vec(message).expect("all keys are strings, and nothing else can fail");
     let block = block(Some(message.name()), message.position(), &data);
     match message {
@@ -81,6 +86,18 @@ mod tests {
         assert_eq!(text(&server_message(&heartbeat)), format!("id: {position}\n\n"));
         let unknown = ServerMessage::Heartbeat(Heartbeat { position: None, stale: false });
         assert_eq!(text(&server_message(&unknown)), ":\n\n");
+    }
+
+    #[test]
+    fn a_silent_upstream_is_heard_of() {
+        let position = Some(Position { epoch: 7, offset: 9 });
+        let stale = ServerMessage::Heartbeat(Heartbeat { position: None, stale: true });
+        assert_eq!(
+            text(&server_message(&stale)),
+            "event: heartbeat\ndata: {\"heartbeat\":{\"stale\":true}}\n\n"
+        );
+        let heals = ServerMessage::Heartbeat(Heartbeat { position, stale: false });
+        assert!(text(&notice(&heals)).starts_with("event: heartbeat\nid: "));
     }
 
     #[test]

@@ -255,37 +255,38 @@ impl Hub {
             self.push_reply(id, ping.clone());
         }
         if protocol.is_told() {
-            self.push_heartbeat(id, &heartbeats[protocol.format() as usize]);
+            self.push_heartbeat(id, &heartbeats[protocol.format() as usize], false);
         }
         let gone = heard + self.limits.half_open_timeout;
         self.set_timer(id, gone.min(self.now + self.limits.ping_interval), TimerKind::Beat);
     }
 
-    /// Whether upstream is silent. Clients of `trestle.v1.*` hear at once when that changes.
+    /// Whether upstream is silent. Clients that can be told hear at once when that changes.
     pub fn set_stale(&mut self, stale: bool) {
         if std::mem::replace(&mut self.stale, stale) == stale {
             return;
         }
-        let heartbeats = self.heartbeats();
-        let hears = |session: &Session| session.phase == Phase::Open && session.protocol.is_conversation();
+        let heartbeats = Format::ALL.map(|format| self.heartbeat(self.position, format, true));
+        let hears = |session: &Session| session.phase == Phase::Open && session.protocol.is_told();
         let open = self.sessions.iter().filter(|(_, session)| hears(session));
         let ids: Vec<_> =
             open.map(|(index, session)| (index as SessionId, session.protocol.format())).collect();
-        ids.into_iter().for_each(|(id, format)| self.push_heartbeat(id, &heartbeats[format as usize]));
+        ids.into_iter().for_each(|(id, format)| self.push_heartbeat(id, &heartbeats[format as usize], true));
     }
 
-    fn heartbeat(&self, position: Option<Position>, format: Format) -> Bytes {
-        ServerMessage::Heartbeat(Heartbeat { position, stale: self.stale }).frame(format)
+    fn heartbeat(&self, position: Option<Position>, format: Format, is_news: bool) -> Bytes {
+        let heartbeat = ServerMessage::Heartbeat(Heartbeat { position, stale: self.stale });
+        if is_news { heartbeat.notice(format) } else { heartbeat.frame(format) }
     }
 
     /// Those for who is at the head, by format.
     fn heartbeats(&self) -> [Bytes; Format::ALL.len()] {
-        Format::ALL.map(|format| self.heartbeat(self.position, format))
+        Format::ALL.map(|format| self.heartbeat(self.position, format, false))
     }
 
     /// Tells a client how far it is: with everybody else at the head, or, where it is behind or `max_hz` holds something
-    /// back, as far as that.
-    fn push_heartbeat(&mut self, id: SessionId, at_head: &Bytes) {
+    /// back, as far as that. `is_news`: what it says beside that is new.
+    fn push_heartbeat(&mut self, id: SessionId, at_head: &Bytes, is_news: bool) {
         let session = &self.sessions[id as usize];
         let format = session.protocol.format();
         let held_back = session.pace.as_ref().and_then(|pace| pace.holds_back());
@@ -298,11 +299,11 @@ impl Hub {
                 let (before, at) = (backlog.next, backlog.position);
                 let is_earlier = |held_back: &Position| at.is_some_and(|at| held_back.offset < at.offset);
                 let position = held_back.filter(is_earlier).or(at);
-                let frame = self.heartbeat(position, format);
+                let frame = self.heartbeat(position, format, is_news);
                 self.push(id, Waiting { before, frame, what: What::Reply });
             }
             None if held_back.is_some() => {
-                let frame = self.heartbeat(held_back, format);
+                let frame = self.heartbeat(held_back, format, is_news);
                 self.push_reply(id, frame);
             }
             None => self.push_reply(id, at_head.clone()),

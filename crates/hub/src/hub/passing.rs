@@ -71,7 +71,7 @@ impl Hub {
         });
         let ids: Vec<_> = concerned.map(|(index, session)| (index as SessionId, session.protocol)).collect();
         for (id, protocol) in ids {
-            self.push_heartbeat(id, &heartbeats[protocol.format() as usize]);
+            self.push_heartbeat(id, &heartbeats[protocol.format() as usize], false);
         }
     }
 }

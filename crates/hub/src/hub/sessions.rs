@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Hub, InterestChange, SessionId, TimerKind};
 use crate::backlog::{Ended, Waiting, What};
-use crate::encode::{Goodbye, GoodbyeReason, Policy, ServerMessage, Subscribe, Welcome};
+use crate::encode::{Format, Goodbye, GoodbyeReason, Policy, ServerMessage, Subscribe, Welcome};
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session, Subscription};
 use crate::wheel::TICK;
@@ -67,6 +67,10 @@ impl Hub {
         if let Err((code, reason)) = self.obey_subscribe(id, 0, wanted) {
             self.reply(id, &ServerMessage::error(None, code, &reason));
             self.begin_close(id, CloseCode::BadRequest);
+        } else if self.stale {
+            // Where a WebSocket's welcome says so.
+            let heartbeat = self.heartbeat(None, Format::Sse, true);
+            self.push_reply(id, heartbeat);
         }
         id
     }
