@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use trestle_hub::ws::Opcode;
-use trestle_messages::v1::client_message::{Command, Policy, Publish, Subscribe, Unsubscribe};
+use trestle_messages::v1::client_message::{Command, Policy, Publish, Subscribe, Unsubscribe, publish};
 use trestle_messages::v1::server_message::event::Body;
 use trestle_messages::v1::server_message::reply::Outcome;
 use trestle_messages::v1::server_message::{
@@ -221,7 +221,11 @@ fn what_cannot_be_done_is_said() {
         (command(Command::Subscribe(to(&["\0trestle"]))), ErrorCode::InvalidTopic, "reserved"),
         (command(Command::Subscribe(to(&["a", "b", "c"]))), ErrorCode::TooManySubscriptions, "2"),
         (
-            command(Command::Publish(Publish { topic: "a".into(), ..Publish::default() })),
+            command(Command::Publish(Publish {
+                topic: Some("a".into()),
+                body: Some(publish::Body::Text("b".into())),
+                ..Publish::default()
+            })),
             ErrorCode::Forbidden,
             "",
         ),
