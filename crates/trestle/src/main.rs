@@ -1,6 +1,7 @@
 //! The command line: one binary for whoever tries, watches or operates Trestle.
 
 mod demo;
+mod sub;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ struct Flags {
 enum Command {
     /// Runs a publisher, the forwarder and an edge in this process, and shows the page.
     Demo(demo::Flags),
+    /// Prints the events of an edge, as they come: `trestle sub wss://example.org jobs/`.
+    Sub(Box<sub::Flags>),
     /// Measures how fast an edge, a forwarder or another server delivers, and at what cost.
     Bench(Box<trestle_bench::Bench>),
 }
@@ -35,6 +38,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     log::init(&flags.common.log, flags.common.log_format)?;
     match flags.command.unwrap_or(Command::Demo(demo::Flags::default())) {
         Command::Demo(flags) => demo::run(&flags),
+        Command::Sub(flags) => sub::run(&flags),
         Command::Bench(flags) => trestle_bench::run(&flags),
     }
 }
