@@ -9,28 +9,44 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use trestle_messages::FILE_DESCRIPTOR_SET;
 use trestle_messages::v1::recorder_server::{Recorder, RecorderServer};
-use trestle_messages::v1::{RecorderStatus, RecorderStatusRequest, ReplayBatch, ReplayRequest};
+use trestle_messages::v1::{
+    PublishReply, PublishRequest, RecorderStatus, RecorderStatusRequest, ReplayBatch, ReplayRequest,
+};
 use trestle_process::grpc::{LinkToken, guard};
 
 use crate::replay;
 use crate::state::State;
+use crate::submit::{REQUEST_BYTES_MAX, Submit};
 
-struct Service(Arc<State>);
+struct Service {
+    state: Arc<State>,
+    submit: Submit,
+}
 
 #[tonic::async_trait]
 impl Recorder for Service {
     async fn status(&self, _: Request<RecorderStatusRequest>) -> Result<Response<RecorderStatus>, Status> {
-        Ok(Response::new(self.0.status()))
+        Ok(Response::new(self.state.status()))
     }
 
     type ReplayStream = Pin<Box<dyn Stream<Item = Result<ReplayBatch, Status>> + Send>>;
 
     async fn replay(&self, request: Request<ReplayRequest>) -> Result<Response<Self::ReplayStream>, Status> {
-        let batches = replay::begin(self.0.log(), self.0.recorded(), request.into_inner()).await?;
+        let batches = replay::begin(self.state.log(), self.state.recorded(), request.into_inner()).await?;
         Ok(Response::new(Box::pin(batches)))
+    }
+
+    type PublishStream = Pin<Box<dyn Stream<Item = Result<PublishReply, Status>> + Send>>;
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<PublishRequest>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        let answers = self.submit.clone().answers(request.into_inner());
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 
@@ -42,6 +58,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     token: Option<LinkToken>,
     state: Arc<State>,
+    submit: Submit,
     stop: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -54,9 +71,11 @@ pub(crate) async fn serve(
     let stopped = async {
         let _ = stop.await;
     };
+    let recorder =
+        RecorderServer::new(Service { state, submit }).max_decoding_message_size(REQUEST_BYTES_MAX);
     Server::builder()
         .layer(guard(token))
-        .add_service(RecorderServer::new(Service(state)))
+        .add_service(recorder)
         .add_service(health)
         .add_service(reflection().build_v1().context("the gRPC descriptors are broken")?)
         .add_service(reflection().build_v1alpha().context("the gRPC descriptors are broken")?)

@@ -27,6 +27,7 @@ mod replay;
 mod sockets;
 mod state;
 mod store;
+mod submit;
 mod wait;
 mod watch;
 
@@ -41,12 +42,12 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use trestle_process::private_http::{self, Private};
-use trestle_process::wake::{self, Waker};
+use trestle_process::wake::{self, Wakeable, Waker};
 use trestle_process::zmq::check_build;
 use trestle_recorder::Intake;
 
 pub use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PublicationMetrics};
 use crate::proxy::Proxy;
 use crate::recording::Recording;
 use crate::sockets::Sockets;
@@ -101,8 +102,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let state = Arc::new(State::new((&rules).into(), Arc::clone(recording.log())));
     let counters = Metrics::new(&mut registry, stamper.epoch(), &watch.names().collect::<Vec<_>>());
     let intake = Intake::new(config.split.clone());
-    let proxy = Proxy::new(&sockets, stamper, intake, recording, counters, watch, Arc::clone(&state))?;
-    let proxy = ProxyThread::spawn(proxy, sockets, Arc::clone(&state))?;
+    let (waker, wakeable) = wake::pair().context("cannot open a socket pair")?;
+    let publications = PublicationMetrics::new(&mut registry);
+    let (submit, submissions) = submit::channel(waker.clone(), publications, config.frame_bytes_max);
+    let proxy =
+        Proxy::new(&sockets, (recording, stamper), intake, counters, watch, submissions, Arc::clone(&state))?;
+    let proxy = ProxyThread::spawn(proxy, sockets, Arc::clone(&state), waker, wakeable)?;
 
     tracing::info!(
         "publishers connect to {}, subscribers to {}, edges to {}",
@@ -119,7 +124,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
 
     let (grpc_stop, stopped) = oneshot::channel();
-    let service = grpc::serve(grpc_listener, token, Arc::clone(&state), stopped);
+    let service = grpc::serve(grpc_listener, token, Arc::clone(&state), submit, stopped);
     let grpc_task = tokio::spawn(async {
         if let Err(error) = service.await {
             tracing::error!("gRPC has ended: {error:#}");
@@ -164,8 +169,13 @@ impl Running {
 }
 
 impl ProxyThread {
-    fn spawn(proxy: Proxy, sockets: Sockets, state: Arc<State>) -> anyhow::Result<Self> {
-        let (waker, wakeable) = wake::pair().context("cannot open a socket pair")?;
+    fn spawn(
+        proxy: Proxy,
+        sockets: Sockets,
+        state: Arc<State>,
+        waker: Waker,
+        wakeable: Wakeable,
+    ) -> anyhow::Result<Self> {
         let (tell, ended) = oneshot::channel();
         let shared = Arc::clone(&state);
         let run = move || {

@@ -51,6 +51,8 @@ impl FlowCounters {
 pub(crate) struct Counts {
     /// By input.
     pub(crate) inputs: Vec<Flow>,
+    /// What came by gRPC.
+    pub(crate) grpc: Flow,
     pub(crate) backend: Flow,
     pub(crate) link: Flow,
     pub(crate) dropped_reserved: u64,
@@ -80,6 +82,7 @@ struct Connections {
 /// The handles of everything counted.
 pub(crate) struct Metrics {
     inputs: Vec<FlowCounters>,
+    grpc: FlowCounters,
     backend: FlowCounters,
     link: FlowCounters,
     dropped_reserved: Counter,
@@ -146,6 +149,7 @@ impl Metrics {
         let inputs = watched.iter().filter(|name| !["backend", "link"].contains(name));
         Self {
             inputs: inputs.map(|input| flow_in.of(input)).collect(),
+            grpc: flow_in.of("grpc"),
             backend: flow_out.of("backend"),
             link: flow_out.of("link"),
             dropped_reserved: cause("reserved_topic"),
@@ -171,6 +175,7 @@ impl Metrics {
         for (counter, flow) in self.inputs.iter().zip(&mut counts.inputs) {
             counter.publish(flow);
         }
+        self.grpc.publish(&mut counts.grpc);
         self.backend.publish(&mut counts.backend);
         self.link.publish(&mut counts.link);
         let rare = [
@@ -209,6 +214,32 @@ impl Metrics {
     /// A source was cut.
     pub(crate) fn source_cut(&self) {
         self.sources_cut.inc();
+    }
+}
+
+/// What became of publications.
+#[derive(Clone)]
+pub(crate) struct PublicationMetrics {
+    pub(crate) published: Counter,
+    pub(crate) repeated: Counter,
+    pub(crate) refused: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+impl PublicationMetrics {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let publications = Family::<OutcomeLabel, Counter>::default();
+        registry.sub_registry_with_prefix("trestle_forwarder").register(
+            "publications",
+            "Publications that came by gRPC, by outcome: published, repeated (known by its key, not sent again) or refused",
+            publications.clone(),
+        );
+        let outcome = |outcome| publications.get_or_create_owned(&OutcomeLabel { outcome });
+        Self { published: outcome("published"), repeated: outcome("repeated"), refused: outcome("refused") }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The loop that moves messages: one thread, which owns every ØMQ data socket.
 //!
-//! A turn: wait → take subscriptions and pass interest up → move up to [`BURST_MAX`] messages from each input → beat if it
-//! is time → publish what was counted. The clocks are read once a turn, and a message costs no allocation and no copy of
+//! A turn: wait → take subscriptions and pass interest up → send what came by gRPC → move up to [`BURST_MAX`] messages from
+//! each input → beat if it is time → publish what was counted. The clocks are read once a turn, and a message costs no allocation and no copy of
 //! its bytes.
+
+mod publish;
 
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -23,8 +25,10 @@ use crate::recording::{Recording, unix_ns};
 use crate::sockets::{Input, Sockets};
 use crate::state::State;
 use crate::store::Failed;
+use crate::submit::Submissions;
 use crate::wait::Wait;
 use crate::watch::Watch;
+use publish::Publications;
 
 /// Messages taken from one socket before the others get their turn; as many as `zmq_proxy` takes.
 const BURST_MAX: usize = 1_000;
@@ -42,6 +46,7 @@ pub(crate) struct Proxy {
     metrics: Metrics,
     state: Arc<State>,
     watch: Watch,
+    publications: Publications,
     /// The frame on its way.
     frame: Frame,
     /// It again, for the link.
@@ -57,11 +62,11 @@ impl Proxy {
     /// What libzmq answers.
     pub(crate) fn new(
         sockets: &Sockets,
-        stamper: Stamper,
+        (recording, stamper): (Recording, Stamper),
         intake: Intake,
-        recording: Recording,
         metrics: Metrics,
         watch: Watch,
+        publications: Submissions,
         state: Arc<State>,
     ) -> Result<Self, Error> {
         let aliased = sockets.inputs.iter().enumerate();
@@ -77,6 +82,7 @@ impl Proxy {
             metrics,
             state,
             watch,
+            publications: Publications::new(publications),
             frame: Frame::new(),
             copy: Frame::new(),
             made: Frame::new(),
@@ -95,7 +101,8 @@ impl Proxy {
         let mut now = Instant::now();
         while !self.state.is_stopping() {
             wait.wait(sockets.ports(), self.beat.wait(now, self.stamper.head()))?;
-            if wait.may_have(n_ports) {
+            let is_woken = wait.may_have(n_ports);
+            if is_woken {
                 wakeable.drain();
             }
             now = Instant::now();
@@ -104,6 +111,9 @@ impl Proxy {
             }
             if wait.may_have(1) {
                 self.take_subscriptions(&sockets, Side::Link)?;
+            }
+            if is_woken {
+                self.take_publications(&sockets, now)?;
             }
             let quiet = self.forward(&sockets, |n| wait.may_have(2 + n))?;
             self.end_turn(&sockets, now, quiet)?;
@@ -114,6 +124,7 @@ impl Proxy {
     /// Passes on what has come in already, and says where the sequence ends.
     fn finish(mut self, sockets: &Sockets) -> Result<(), Error> {
         let deadline = Instant::now() + FINISH_MAX;
+        self.finish_publications(sockets)?;
         while !self.forward(sockets, |_| true)? && Instant::now() < deadline {}
         self.beat.ask();
         self.end_turn(sockets, Instant::now(), true)?;

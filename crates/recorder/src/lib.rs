@@ -32,6 +32,7 @@ mod batches;
 mod follower;
 mod intake;
 mod interest;
+mod keys;
 mod log;
 mod rule;
 mod segment;
@@ -45,6 +46,7 @@ pub use follower::{
 };
 pub use intake::{Entered, Intake, SplitRule, SplitRuleError};
 pub use interest::Interest;
+pub use keys::{Fingerprint, First, KEYS_MAX, Keys, Known, REPEAT_MAX};
 pub use log::{Bounds, Cursor, Log, NotHere, Overrun, Replay, RingStarts};
 pub use rule::{RecordRule, RecordRuleError, RecordRules};
 pub use segment::{Frames, Gap, Message, Segment, SegmentBuilder, Slot};

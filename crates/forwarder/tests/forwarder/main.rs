@@ -9,4 +9,5 @@ mod grpc;
 mod interest;
 mod limits;
 mod link;
+mod publish;
 mod replay;
