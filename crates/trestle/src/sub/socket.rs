@@ -21,7 +21,7 @@ use super::address::Address;
 use super::comeback::End;
 use super::wire::SUBPROTOCOL;
 
-/// From the attempt to the welcome, and the same again to send a few commands.
+/// Each of these takes at most so long: to open a connection, to hear its welcome, to send a few commands.
 pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// A message of an edge: the longest of ØMQ's that it takes by default, 4 MiB, where each byte is escaped, and more.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;

@@ -36,7 +36,7 @@ fn numbers(lines: &[String], topic: &str) -> Vec<u64> {
 fn cut_connections_and_another_edge_change_nothing_that_is_printed() {
     let cluster = Cluster::start("");
     let feed = Feed { cluster: &cluster, n: Cell::new(0) };
-    let first = cluster.edge();
+    let first = cluster.edge("");
     let way = Way::to(first.address());
     let sub = Sub::start(&format!("http://{} a/ b/", way.address));
     sub.says("connected");
@@ -46,7 +46,7 @@ fn cut_connections_and_another_edge_change_nothing_that_is_printed() {
     // More while it is away, and then another edge in the place of the first.
     (0..200).for_each(|_| feed.publish());
     sub.says("b/: ");
-    let second = cluster.edge();
+    let second = cluster.edge("");
     way.lead_to(second.address());
     first.shutdown();
     (0..200).for_each(|_| feed.publish());
@@ -85,10 +85,41 @@ fn cut_connections_and_another_edge_change_nothing_that_is_printed() {
     cluster.shutdown();
 }
 
+/// A terminal that is held, a pager: the edge ends the connection of a reader that is too slow, and later it goes on.
+#[test]
+fn a_reader_that_pauses_gets_the_rest_when_it_reads_on() {
+    const MESSAGES: usize = 30_000;
+    let cluster = Cluster::start("");
+    let edge = cluster.edge("--outbox-bytes-max 64KiB");
+    let mut sub = Sub::start_unread(&format!("ws://{} a", edge.address()));
+    sub.says("connected");
+    // Far more than all buffers on the way hold.
+    let long = "x".repeat(1_000);
+    for n in 0..MESSAGES {
+        cluster.publish(&["a", &format!("{n} {long}")]);
+    }
+    sub.read();
+    let mut last = None;
+    while last != Some(MESSAGES - 1) {
+        let line = sub.line();
+        let n: usize = line.split(' ').nth(1).unwrap().parse().unwrap();
+        // The first ones may have come before the subscription stood.
+        assert!(last.is_none_or(|last| n == last + 1), "{n} behind {last:?}");
+        last = Some(n);
+    }
+    sub.signal("INT");
+    let (code, rest, said) = sub.end();
+    assert_eq!((code, rest), (0, vec![]), "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("4008 slow consumer")), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains("LOST")), "{said:#?}");
+    edge.shutdown();
+    cluster.shutdown();
+}
+
 #[test]
 fn last_values_first_and_every_kind_of_event() {
     let cluster = Cluster::start("--split one/=\\x20");
-    let edge = cluster.edge();
+    let edge = cluster.edge("");
     let sub = Sub::start(&format!("ws://{}", edge.address()));
     sub.says("connected");
     // The publisher may still be connecting.
@@ -127,7 +158,7 @@ fn last_values_first_and_every_kind_of_event() {
 #[test]
 fn the_edge_names_what_it_refuses() {
     let cluster = Cluster::start("");
-    let edge = cluster.edge();
+    let edge = cluster.edge("");
     for (path, said) in [
         ("/nowhere", "error: refused with HTTP 404: not found; no WebSocket at this path"),
         ("/ws?topics=a", "error: refused with HTTP 400: unknown parameter `topics`"),

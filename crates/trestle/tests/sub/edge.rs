@@ -67,11 +67,14 @@ impl Cluster {
         self.publisher.send_multipart(frames, 0).unwrap();
     }
 
-    pub(crate) fn edge(&self) -> Edge<'_> {
+    /// `flags` are the edge's.
+    pub(crate) fn edge(&self, flags: &str) -> Edge<'_> {
         let any = ["listen", "control", "metrics"].map(|flag| format!("--{flag} 127.0.0.1:0"));
         let (link, recorder) = (&self.forwarder.link, self.forwarder.grpc);
-        let line =
-            format!("trestle-edge {} --shards 1 --link {link} --recorder http://{recorder}", any.join(" "));
+        let line = format!(
+            "trestle-edge {} --shards 1 --link {link} --recorder http://{recorder} {flags}",
+            any.join(" ")
+        );
         let config = trestle_process::config::parse(line.split_whitespace(), &HashMap::new()).unwrap();
         let running = self.runtime.block_on(async {
             let running = trestle_edge::start(config).await.unwrap();

@@ -28,8 +28,13 @@ impl Sub {
     /// `trestle sub` with these words, parted by spaces.
     pub(crate) fn start(line: &str) -> Self {
         let mut sub = Self::start_unread(line);
-        sub.out = sub.stdout.take().map(lines);
+        sub.read();
         sub
+    }
+
+    /// Its output is read from now on.
+    pub(crate) fn read(&mut self) {
+        self.out = self.stdout.take().map(lines);
     }
 
     /// The same, with an output that nobody reads yet.

@@ -16,6 +16,8 @@ use super::place::{Place, advance};
 use super::wire::{self, CaughtUp, Event, Goodbye, Lost, Message, Subscribed};
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 /// Assumed where a welcome does not say.
