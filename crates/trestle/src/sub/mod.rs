@@ -35,6 +35,10 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         let ended = tokio::select! {
             signal = &mut terminated => signal.map(drop).map_err(Into::into),
             ended = watch.run() => ended,
+            () = output::unread() => {
+                watch.is_unread = true;
+                Ok(())
+            }
         };
         watch.leave().await;
         ended

@@ -1,8 +1,12 @@
 //! Standard output and standard error, in the order of what is said.
 
+use std::future::pending;
 use std::io::{self, ErrorKind, Write as _};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::io::{AsyncWriteExt as _, Stdout};
+use tokio::sync::oneshot;
 use trestle_process::exit::Exit;
 
 /// Lines wait here until nothing more is at hand, or this many bytes.
@@ -68,6 +72,25 @@ impl Output {
         self.flush().await?;
         say(notice);
         Ok(())
+    }
+}
+
+/// Resolves when nobody reads standard output any more. Without it `trestle sub | head -1` would only end when it has
+/// something more to say, and the shell waits for that. Never resolves for a file.
+pub(super) async fn unread() {
+    let (gone, leaves) = oneshot::channel();
+    // A thread that waits as long as the process lives; asking for nothing, `poll` still tells of errors.
+    let waits = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
+        let stdout = io::stdout();
+        let mut files = [PollFd::new(&stdout, PollFlags::empty())];
+        while let Ok(0) | Err(Errno::INTR) = poll(&mut files, None) {}
+        if !files[0].revents().is_empty() {
+            let _ = gone.send(());
+        }
+    });
+    // Where there is no thread, the next line that is written finds it out.
+    if waits.is_err() || leaves.await.is_err() {
+        pending().await
     }
 }
 

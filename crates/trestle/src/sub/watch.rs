@@ -40,7 +40,7 @@ pub(super) struct Watch {
     /// Topics to ask for again, and when.
     refused: Vec<(Instant, Vec<u8>)>,
     /// Nobody reads the events any more.
-    is_unread: bool,
+    pub(super) is_unread: bool,
 }
 
 /// Why a connection's turn is over.

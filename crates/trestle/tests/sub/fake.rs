@@ -138,6 +138,11 @@ impl<S: std::io::Read + Write> Client<S> {
         self.say(event(topic, at));
     }
 
+    /// The same, to a client that may have gone.
+    pub(crate) fn event_if_there(&mut self, topic: &str, at: u64) {
+        let _ = self.0.send(Message::text(event(topic, at).to_string()));
+    }
+
     /// Closes, and waits until the connection has gone.
     pub(crate) fn close(mut self, code: u16, reason: &'static str) {
         self.0.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).unwrap();

@@ -106,18 +106,41 @@ fn signals_end_it_cleanly() {
     }
 }
 
-/// As `trestle sub | head` does it.
+/// As `trestle sub | head -1` does it, which would else wait for another event.
 #[test]
 fn an_output_that_nobody_reads_any_more_is_a_quiet_end() {
+    for more in [0, 3] {
+        let fake = Fake::start();
+        let mut sub = Sub::start_unread(&fake.url());
+        let mut edge = fake.accept();
+        edge.serve(1, 10);
+        edge.event("a", 11);
+        sub.says("connected");
+        sub.close_output();
+        (0..more).for_each(|n| edge.event_if_there("a", 12 + n));
+        let (code, _, err) = sub.end();
+        assert_eq!(code, 0);
+        assert_eq!(err.len(), 1, "{err:?}");
+    }
+}
+
+/// A file is no pipe, and nobody leaves it.
+#[test]
+fn output_to_a_file_is_whole() {
     let fake = Fake::start();
-    let mut sub = Sub::start_unread(&fake.url());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = crate::program::command();
+    command
+        .args([&fake.url(), "--count", "1000"])
+        .stdout(file.reopen().unwrap())
+        .stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
     let mut edge = fake.accept();
     edge.serve(1, 10);
-    sub.close_output();
-    edge.event("a", 11);
-    let (code, _, err) = sub.end();
-    assert_eq!(code, 0);
-    assert_eq!(err.len(), 1, "{err:?}");
+    (0..1000).for_each(|n| edge.event("a", 11 + n));
+    assert!(child.wait().unwrap().success());
+    let expected: String = (0..1000).map(|n| format!("a {{\"n\":{}}}\n", 11 + n)).collect();
+    assert_eq!(std::fs::read_to_string(file.path()).unwrap(), expected);
 }
 
 /// A held terminal must not hold the process.
