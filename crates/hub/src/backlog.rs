@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use trestle_messages::Position;
+use trestle_recorder::Listed;
 
 use crate::encode::{LostCause, Policy};
 use crate::session::Subscription;
@@ -41,6 +42,8 @@ pub(crate) struct Backlog {
     /// yet.
     pub(crate) shed: Range<u64>,
     pub(crate) n_shed: u64,
+    /// Last values that are to be sent, as far as they were looked up.
+    pub(crate) listed: Listed,
     /// Messages that were passed over and of which the client must hear before anything else.
     pub(crate) lost: Loss,
     /// Subscriptions that ended while messages for them waited.
@@ -155,6 +158,7 @@ impl Backlog {
             replays: Vec::new(),
             shed: 0..0,
             n_shed: 0,
+            listed: Listed::default(),
             lost: Loss::default(),
             ended: Vec::new(),
             is_blocked: false,
@@ -193,6 +197,8 @@ impl Backlog {
             self.shed = 0..0;
         }
         (self.catches_up, self.lag_bytes, self.lag_events) = (true, 0, 0);
+        // What is asked for now may want others.
+        self.listed = Listed::default();
         if place >= next {
             return;
         }

@@ -47,7 +47,7 @@ pub use follower::{
 pub use intake::{Entered, Intake, SplitRule, SplitRuleError};
 pub use interest::Interest;
 pub use keys::{Fingerprint, First, KEYS_MAX, Keys, Known, REPEAT_MAX};
-pub use log::{Bounds, Cursor, Log, NotHere, Overrun, Replay, RingStarts};
+pub use log::{Bounds, Cursor, Listed, Log, NotHere, Overrun, Replay, RingStarts};
 pub use rule::{RecordRule, RecordRuleError, RecordRules};
 pub use segment::{Frames, Gap, Message, Segment, SegmentBuilder, Slot};
 pub use sequence::Sequences;

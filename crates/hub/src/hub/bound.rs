@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use trestle_messages::Position;
-use trestle_recorder::Message;
+use trestle_recorder::{Listed, Message};
 
 use super::gather::is_replaced;
 use super::{Hub, SessionId};
@@ -223,7 +223,8 @@ impl Hub {
         let session = &self.sessions[id as usize];
         let backlog = session.backlog.as_ref().expect("it is behind");
         let (held, pace) = (&session.subscriptions[..], session.pace.as_deref());
-        let mut pending = Pending::new(&self.log, held, &backlog.ended, pace, backlog.next, self.routed);
+        let (part, mut listed) = ((backlog.next, self.routed), Listed::default());
+        let mut pending = Pending::new(&self.log, (held, &backlog.ended), pace, part, &mut listed);
         while let Some(found) = pending.find(&mut { usize::MAX }) {
             if found.is_snapshot {
                 continue;

@@ -66,7 +66,9 @@ impl Hub {
         let kind = self.places[id as usize].kind;
         let ended = std::mem::take(&mut backlog.ended);
         let (held, pace) = (&session.subscriptions[..], session.pace.as_deref());
-        let mut pending = Pending::new(&self.log, held, &ended, pace, backlog.next, self.routed);
+        let mut listed = std::mem::take(&mut backlog.listed);
+        let part = (backlog.next, self.routed);
+        let mut pending = Pending::new(&self.log, (held, &ended), pace, part, &mut listed);
         let mut gathering = Gathering::new(session, backlog);
         while !gathering.is_full() {
             let may_find = gathering.backlog.may_find();
@@ -109,7 +111,7 @@ impl Hub {
             backlog.lag_events = backlog.lag_events.saturating_sub(n_replaced);
             self.counts.conflated += n_replaced;
         }
-        backlog.ended = ended;
+        (backlog.ended, backlog.listed) = (ended, listed);
         items
     }
 }

@@ -1,5 +1,8 @@
 //! The last value of each topic.
 
+use std::collections::BTreeSet;
+use std::ops::{Bound, Range};
+
 use hashbrown::{DefaultHashBuilder, HashMap};
 use smallvec::SmallVec;
 use trestle_messages::topic::TOPIC_BYTES_MAX;
@@ -18,6 +21,9 @@ type Topic = SmallVec<[u8; 24]>;
 #[derive(Debug, Default)]
 pub(super) struct LastValues {
     by_topic: HashMap<Topic, Value, DefaultHashBuilder>,
+    /// The topics in their order: for who asks by prefix, and from the first who does. A forwarder has none, and where there
+    /// is one an update of a known topic does not touch it.
+    sorted: Option<BTreeSet<Topic>>,
     /// Bytes of the messages, as rings count them.
     bytes: u64,
     /// Bytes of topics too long for their place in the table.
@@ -27,6 +33,9 @@ pub(super) struct LastValues {
     /// No message before this one is a last value.
     sought_seq: u64,
 }
+
+/// What a topic costs in its order, about: nodes of the tree are three quarters full.
+const SORTED_BYTES: usize = size_of::<Topic>() * 4 / 3;
 
 #[derive(Debug)]
 struct Value {
@@ -56,7 +65,11 @@ impl LastValues {
             }
             None => {
                 self.topic_bytes += spilled_bytes(topic);
-                self.by_topic.insert(Topic::from_slice(topic), value);
+                let topic = Topic::from_slice(topic);
+                if let Some(sorted) = &mut self.sorted {
+                    sorted.insert(topic.clone());
+                }
+                self.by_topic.insert(topic, value);
             }
         }
     }
@@ -64,6 +77,9 @@ impl LastValues {
     fn remove(&mut self, topic: &[u8], live: &mut Live) {
         if let Some(old) = self.by_topic.remove(topic) {
             self.topic_bytes -= spilled_bytes(topic);
+            if let Some(sorted) = &mut self.sorted {
+                sorted.remove(topic);
+            }
             self.release(&old, live);
         }
     }
@@ -103,6 +119,23 @@ impl LastValues {
         self.by_topic.get(topic).is_some_and(|value| value.seq == seq)
     }
 
+    /// Adds the numbers in `range` of the last values that a subscription of `topic` matches, in no order. It costs what
+    /// matches, but for the first time that a prefix is asked for.
+    pub(super) fn matching(&mut self, topic: &[u8], exact: bool, range: &Range<u64>, out: &mut Vec<u64>) {
+        let Self { by_topic, sorted, .. } = self;
+        let in_range = |value: &Value| range.contains(&value.seq).then_some(value.seq);
+        if exact {
+            out.extend(by_topic.get(topic).and_then(in_range));
+        } else if topic.is_empty() {
+            out.extend(by_topic.values().filter_map(in_range));
+        } else {
+            let sorted = sorted.get_or_insert_with(|| by_topic.keys().cloned().collect());
+            let from = (Bound::Included(topic), Bound::Unbounded);
+            let matching = sorted.range::<[u8], _>(from).take_while(|known| known.starts_with(topic));
+            out.extend(matching.filter_map(|known| by_topic.get(known).and_then(in_range)));
+        }
+    }
+
     /// A last value's message is now in another segment.
     pub(super) fn move_to(&mut self, topic: &[u8], seq: u64, segment: SegmentId, live: &mut Live) {
         if let Some(value) = self.by_topic.get_mut(topic).filter(|value| value.seq == seq) {
@@ -131,7 +164,10 @@ impl LastValues {
 
     /// What the table holds in memory.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.by_topic.allocation_size() + self.topic_bytes
+        let sorted = self.sorted.as_ref().map_or(0, |sorted| sorted.len() * SORTED_BYTES);
+        // Long topics are there twice, too.
+        let topics = if self.sorted.is_some() { 2 } else { 1 };
+        self.by_topic.allocation_size() + sorted + topics * self.topic_bytes
     }
 }
 

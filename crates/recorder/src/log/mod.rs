@@ -29,6 +29,7 @@ use views::Views;
 
 pub use bounds::Bounds;
 pub use clone::RingStarts;
+pub use past::Listed;
 pub use replay::Replay;
 pub use shelf::Cursor;
 

@@ -1,9 +1,40 @@
 //! What a replay and a snapshot ask.
 
+use std::ops::Range;
+
 use trestle_messages::Position;
 
 use super::{Log, NotHere};
 use crate::Message;
+
+/// The last values of a part of the log, by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The part, as far as it was listed.
+    pub range: Range<u64>,
+    /// Ascending.
+    pub seqs: Vec<u64>,
+}
+
+impl Default for Listed {
+    /// Of nothing.
+    fn default() -> Self {
+        Self { range: 0..0, seqs: Vec::new() }
+    }
+}
+
+impl Listed {
+    /// The first one from `seq` on.
+    pub fn first_from(&self, seq: u64) -> Option<u64> {
+        self.seqs.get(self.seqs.partition_point(|other| *other < seq)).copied()
+    }
+
+    /// Those in `range`, in their order.
+    pub fn within(&self, range: &Range<u64>) -> &[u64] {
+        let at = |seq: u64| self.seqs.partition_point(|other| *other < seq);
+        &self.seqs[at(range.start)..at(range.end.max(range.start))]
+    }
+}
 
 impl Log {
     /// The number where a replay from `position` begins: all recorded messages with this number or a higher one are behind
@@ -47,6 +78,35 @@ impl Log {
         let newest = self.shelf().newest_seq();
         // What came before the epoch is only among the newest.
         gone.max(views.epoch_seq()).min(newest).max(views.gap_gone_seq() + 1)
+    }
+
+    /// The messages in `range` that are last values and that any of `wanted` matches, each a topic and whether only that very
+    /// topic is meant: at most the first `n_max`. It costs what matches, not what the rings keep.
+    ///
+    /// What is a last value may cease to be one; none of `range` becomes one later, if all of it was appended.
+    pub fn last_values<'a>(
+        &self,
+        wanted: impl IntoIterator<Item = (&'a [u8], bool)>,
+        range: Range<u64>,
+        n_max: usize,
+    ) -> Listed {
+        let mut seqs = Vec::new();
+        let mut views = self.views();
+        for (topic, exact) in wanted {
+            views.last.matching(topic, exact, &range, &mut seqs);
+        }
+        drop(views);
+        let is_cut = seqs.len() > n_max;
+        if is_cut {
+            // Not sorted as a whole: whoever wants the rest asks again from there on.
+            seqs.select_nth_unstable(n_max);
+            seqs.truncate(n_max);
+        }
+        seqs.sort_unstable();
+        seqs.dedup();
+        seqs.shrink_to_fit();
+        let end = seqs.last().filter(|_| is_cut).map_or(range.end, |last| last + 1);
+        Listed { range: range.start..end, seqs }
     }
 
     /// Whether `message` is the last value of its topic.

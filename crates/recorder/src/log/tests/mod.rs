@@ -2,6 +2,7 @@
 
 mod clone;
 mod flood;
+mod listing;
 mod model;
 mod newest;
 mod retention;
