@@ -18,10 +18,10 @@ pub(super) fn connected<'a>(url: &str, topics: impl Iterator<Item = &'a [u8]>) -
 
 pub(super) fn recovered(topic: &[u8], replayed: u64) -> String {
     match replayed {
-        0 => format!("{}: nothing was missed", name(topic)),
-        1 => format!("{}: the message above was missed meanwhile and is sent again", name(topic)),
+        0 => format!("{}: caught up, nothing had come meanwhile", name(topic)),
+        1 => format!("{}: caught up, the message above had come meanwhile", name(topic)),
         replayed => {
-            format!("{}: the {replayed} messages above were missed meanwhile and are sent again", name(topic))
+            format!("{}: caught up, the {replayed} messages above had come meanwhile", name(topic))
         }
     }
 }

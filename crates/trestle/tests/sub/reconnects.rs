@@ -25,7 +25,7 @@ fn each_subscription_goes_on_where_it_stood() {
     assert_eq!(sub.line(), r#"b {"n":13}"#);
     sub.says("the connection broke");
     sub.says("connected");
-    sub.says("a: nothing was missed");
+    sub.says("a: caught up, nothing had come meanwhile");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn what_was_missed_is_counted_and_without_recovery_not_asked_for() {
             edge.event("a", 12);
             edge.say(json!({ "caught_up": { "id": 2, "position": position(12), "replayed": 2 } }));
             assert_eq!(sub.lines(2), [r#"a {"n":11}"#, r#"a {"n":12}"#]);
-            sub.says("a: the 2 messages above were missed meanwhile and are sent again");
+            sub.says("a: caught up, the 2 messages above had come meanwhile");
         }
     }
 }
