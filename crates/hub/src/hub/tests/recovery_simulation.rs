@@ -266,8 +266,8 @@ impl Simulation {
             return;
         }
         let edge = self.random.below(EDGES);
-        // From one connection to the next it may change.
-        let protocol = if self.random.below(4) == 0 { Protocol::Proto } else { Protocol::Json };
+        // From one connection to the next it may change; to read protobuf by its definition takes time.
+        let protocol = if self.random.below(16) == 0 { Protocol::Proto } else { Protocol::Json };
         let client = self.edges[edge].open(protocol, []);
         if may_stall && self.random.below(3) == 0 {
             self.edges[edge].clients[client].reads = false;
