@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Parser;
@@ -74,6 +75,10 @@ pub struct Config {
     /// Messages that wait from one publisher before it is no longer read.
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(i32).range(1..))]
     pub recv_hwm: i32,
+    /// A replay of which an edge takes nothing for so long is ended, and the edge asks again: until then it holds what the
+    /// record rules have let go since it began. An edge that has that much to do is seldom behind by more than seconds.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub replay_timeout: Duration,
 }
 
 impl Default for Config {
@@ -110,6 +115,11 @@ impl Config {
         let frame_bytes_max = i64::try_from(self.frame_bytes_max.as_u64()).unwrap_or(i64::MAX);
         Bounds { frame_bytes_max, send_hwm: self.send_hwm, recv_hwm: self.recv_hwm }
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("must be above zero".to_owned()) } else { Ok(duration) }
 }
 
 /// As an edge's bound is checked: what this lets pass, an edge can be told to take.
@@ -166,6 +176,7 @@ mod tests {
             ["--frame-bytes-max", "1GiB"],
             ["--send-hwm", "0"],
             ["--recv-hwm", "many"],
+            ["--replay-timeout", "0s"],
         ] {
             let error = parse(&args).unwrap_err();
             assert!(error.contains(args[0]), "{args:?}: {error}");

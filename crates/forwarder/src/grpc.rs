@@ -17,13 +17,14 @@ use trestle_messages::v1::{
 };
 use trestle_process::grpc::{LinkToken, guard};
 
-use crate::replay;
+use crate::replay::{self, Patience};
 use crate::state::State;
 use crate::submit::{REQUEST_BYTES_MAX, Submit};
 
 struct Service {
     state: Arc<State>,
     submit: Submit,
+    patience: Patience,
 }
 
 #[tonic::async_trait]
@@ -35,7 +36,8 @@ impl Recorder for Service {
     type ReplayStream = Pin<Box<dyn Stream<Item = Result<ReplayBatch, Status>> + Send>>;
 
     async fn replay(&self, request: Request<ReplayRequest>) -> Result<Response<Self::ReplayStream>, Status> {
-        let batches = replay::begin(self.state.log(), self.state.recorded(), request.into_inner()).await?;
+        let (log, recorded) = (self.state.log(), self.state.recorded());
+        let batches = replay::begin(log, recorded, request.into_inner(), self.patience.clone()).await?;
         Ok(Response::new(Box::pin(batches)))
     }
 
@@ -59,6 +61,7 @@ pub(crate) async fn serve(
     token: Option<LinkToken>,
     state: Arc<State>,
     submit: Submit,
+    patience: Patience,
     stop: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -72,7 +75,7 @@ pub(crate) async fn serve(
         let _ = stop.await;
     };
     let recorder =
-        RecorderServer::new(Service { state, submit }).max_decoding_message_size(REQUEST_BYTES_MAX);
+        RecorderServer::new(Service { state, submit, patience }).max_decoding_message_size(REQUEST_BYTES_MAX);
     Server::builder()
         .layer(guard(token))
         .add_service(recorder)

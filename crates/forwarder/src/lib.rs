@@ -50,6 +50,7 @@ pub use crate::config::Config;
 use crate::metrics::{Metrics, PublicationMetrics};
 use crate::proxy::Proxy;
 use crate::recording::Recording;
+use crate::replay::Patience;
 use crate::sockets::Sockets;
 use crate::state::State;
 
@@ -102,6 +103,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let state = Arc::new(State::new((&rules).into(), Arc::clone(recording.log())));
     let counters = Metrics::new(&mut registry, stamper.epoch(), &watch.names().collect::<Vec<_>>());
     let intake = Intake::new(config.split.clone());
+    let patience = Patience { take_max: config.replay_timeout, ended: metrics::replays_ended(&mut registry) };
     let (waker, wakeable) = wake::pair().context("cannot open a socket pair")?;
     let publications = PublicationMetrics::new(&mut registry);
     let (submit, submissions) = submit::channel(waker.clone(), publications, config.frame_bytes_max);
@@ -124,7 +126,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
 
     let (grpc_stop, stopped) = oneshot::channel();
-    let service = grpc::serve(grpc_listener, token, Arc::clone(&state), submit, stopped);
+    let service = grpc::serve(grpc_listener, token, Arc::clone(&state), submit, patience, stopped);
     let grpc_task = tokio::spawn(async {
         if let Err(error) = service.await {
             tracing::error!("gRPC has ended: {error:#}");

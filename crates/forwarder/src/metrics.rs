@@ -243,6 +243,17 @@ impl PublicationMetrics {
     }
 }
 
+/// Counts replays that were ended because nobody took what they had.
+pub(crate) fn replays_ended(registry: &mut Registry) -> Counter {
+    let ended = Counter::default();
+    registry.sub_registry_with_prefix("trestle_forwarder").register(
+        "replays_ended",
+        "Replays ended because whoever asked took no batch for --replay-timeout; it may ask again",
+        ended.clone(),
+    );
+    ended
+}
+
 /// What a data folder shows; only registered where there is one.
 #[derive(Clone, Default)]
 pub(crate) struct DataMetrics {

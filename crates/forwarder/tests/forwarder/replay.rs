@@ -100,6 +100,39 @@ fn another_epoch_and_nothing_recorded_are_refused() {
     assert_eq!(none.code(), Code::FailedPrecondition, "{none}");
 }
 
+/// A replay held its segments for as long as its connection stood, whatever the rings had let go meanwhile.
+#[test]
+fn whoever_takes_nothing_of_a_replay_has_it_ended() {
+    let forwarder = TestForwarder::start(&["--replay-timeout", "200ms"]);
+    let (publisher, edge) = (forwarder.publisher(), forwarder.edge(&[b""]));
+    publisher.wait_asked(b"");
+    // More than a connection takes in by itself.
+    let body = vec![b'x'; 1 << 20];
+    (0..24).for_each(|_| publisher.send(&[b"jobs/1", &body]));
+    let received = (0..24).filter(|_| edge.next().1.offset != 0).count();
+    assert_eq!(received, 24);
+
+    let mut batches = forwarder.block_on(async {
+        let endpoint = Endpoint::from_shared(format!("http://{}", forwarder.running.grpc)).unwrap();
+        let client = RecorderClient::new(endpoint.connect().await.unwrap());
+        let mut client = client.max_decoding_message_size(1 << 30);
+        client.replay(ReplayRequest::default()).await.unwrap().into_inner()
+    });
+    let first = forwarder.block_on(batches.message()).unwrap().unwrap();
+    assert_eq!(first.start.unwrap().head, 24);
+    forwarder.metric("trestle_forwarder_replays_ended_total ", |ended| ended == 1);
+    let ended = loop {
+        match forwarder.block_on(batches.message()) {
+            Ok(batch) => assert!(batch.expect("it ends with a status").through < 24),
+            Err(status) => break status,
+        }
+    };
+    assert!(ended.code() == Code::Aborted && ended.message().contains("200ms"), "{ended}");
+    // Whoever asks again gets it all.
+    let again = replay(&forwarder, ReplayRequest::default()).unwrap();
+    assert_eq!((messages(&again).len(), again.last().unwrap().through), (24, 24));
+}
+
 /// The stamp in a replay is the one on the link to the byte.
 #[test]
 fn stamps_survive_the_recording() {
