@@ -64,6 +64,13 @@ pub struct Config {
     /// topics only. Only with --source. Repeatable.
     #[arg(long, value_name = "PREFIX")]
     pub sequence: Vec<String>,
+    /// Clients may publish to topics that begin with PREFIX, for example chat/; '' allows all. Off unless given: no token is
+    /// asked for, so whoever reaches the edge may. Goes to the forwarder by --recorder, or to --publish-to. Repeatable.
+    #[arg(long, value_name = "PREFIX")]
+    pub allow_publish: Vec<String>,
+    /// Without a forwarder: where a SUB or XSUB listens that is to have what clients publish, for example tcp://worker:5558.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub publish_to: Option<Endpoint>,
     /// The file of the token that gRPC callers present, and that is presented to --recorder; without it anybody who reaches
     /// the port is served.
     #[arg(long, value_name = "FILE")]

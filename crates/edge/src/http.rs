@@ -26,12 +26,15 @@ use crate::drain::Draining;
 use crate::events::{self, Granted};
 use crate::ingest::Upstream;
 use crate::metrics::{Refusal, ShardMetrics};
+use crate::publish::{Outcome, Publications, post};
 
 /// What the page may do: nothing that does not come from here.
 const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Where a browser comes back from (HTML Living Standard §9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// What makes a repeat known (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Known to nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -60,6 +63,8 @@ pub(crate) struct Door {
     pub(crate) draining: Draining,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) subscriptions_max: usize,
+    pub(crate) publications: Publications,
+    pub(crate) post_bounds: post::Bounds,
 }
 
 impl Door {
@@ -97,7 +102,7 @@ impl Door {
 
 /// All routes of the public port.
 pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
-    let stream_door = door.clone();
+    let (stream_door, post_door) = (door.clone(), door.clone());
     let websocket = warp::path::end()
         .and(warp::header::value("upgrade").map(drop::<HeaderValue>).untuple_one())
         .or(warp::path("ws").and(warp::path::end()))
@@ -117,6 +122,19 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         .and(raw_query())
         .and(warp::ext::optional::<Peer>())
         .map(move |headers, query: String, peer| event_stream(&stream_door, &headers, &query, peer));
+    let publish = warp::path("publish")
+        .and(warp::path::end())
+        .and(warp::post())
+        .and(warp::header::headers_cloned())
+        .and(raw_query())
+        .and(warp::body::stream())
+        .then(move |headers: HeaderMap, query: String, body| {
+            let door = post_door.clone();
+            async move {
+                let key = headers.get(IDEMPOTENCY_KEY).map(HeaderValue::as_bytes);
+                published(&post::publish(&door.publications, door.post_bounds, &query, key, body).await)
+            }
+        });
     let file = warp::get()
         .or(warp::head())
         .unify()
@@ -124,11 +142,11 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         .and(warp::header::headers_cloned())
         .map(|path: FullPath, headers: HeaderMap| file(path.as_str(), &headers));
     let other = warp::any().map(|| {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET, or POST /publish\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         response
     });
-    websocket.or(stream).unify().or(file).unify().or(other).unify()
+    websocket.or(stream).unify().or(publish).unify().or(file).unify().or(other).unify()
 }
 
 /// The query as it came, since topics need not be UTF-8.
@@ -201,6 +219,20 @@ fn event_stream(door: &Door, headers: &HeaderMap, query: &str, peer: Option<Peer
     // A proxy that gathers a response before it passes it on would never be done.
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response.extensions_mut().insert(Granted(wanted));
+    response
+}
+
+/// The answer to `POST /publish`.
+fn published(outcome: &Outcome) -> Response {
+    let (status, json) = post::answer(outcome);
+    let mut response = Response::new(json.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == 503 {
+        headers.insert(RETRY_AFTER, HeaderValue::from(1));
+    }
     response
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Data flows one way: [`ingest`] takes messages from ØMQ into one log (record), each shard reads it by a cursor of its
 //! own, finds who wants what (route), encodes each message once a format and writes it to the sockets (deliver). What goes
-//! up, the prefixes that browsers want, is one channel back to the ingest thread. The rooms: `http` knows warp, `ingest`
-//! knows ØMQ, `control` and `recorder` know tonic, `shard` knows sockets; the protocol and its state are `trestle_hub`'s.
+//! up is one channel each: the prefixes that browsers want, to the ingest thread, and what they publish, to the forwarder.
+//! The rooms: `http` knows warp, `ingest` and `publish` know ØMQ, `control`, `recorder` and `publish` know tonic, `shard` knows sockets; the protocol and its state are `trestle_hub`'s.
 //!
 //! Behind a forwarder an edge is a clone: it is ready when it has all that the forwarder keeps, and asks again for what the
 //! link loses.
@@ -30,6 +30,7 @@ mod http;
 pub mod ingest;
 mod memory;
 pub mod metrics;
+mod publish;
 mod recorder;
 mod shard;
 pub mod tally;
@@ -89,6 +90,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         interest_linger: config.interest_linger,
     };
     let (rate, token) = (config.connection_rate()?, config.link_token()?);
+    let way = publish::Way::of(&config)?;
     shard::raise_limit();
     let listeners = shard::listeners(config.listen, config.shards(), config.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
@@ -100,9 +102,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let mut ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
     let upstream = Arc::clone(&ingest.upstream);
     let mut tasks = Vec::new();
-    let questions = config.recorder.clone().zip(ingest.replays.take()).map(|(url, replays)| {
+    let options = config.recorder.clone().map(|url| {
         let message_bytes_max = ingest::message_bytes_max(config.bounds());
-        let options = Arc::new(recorder::Options { url, token, message_bytes_max });
+        Arc::new(recorder::Options { url, token, message_bytes_max })
+    });
+    let (publications, publishing) = publish::start(way, &config, options.as_ref())?;
+    tasks.extend(publishing);
+    let questions = options.zip(ingest.replays.take()).map(|(options, replays)| {
         let (questions, answers) = recorder::questions(Arc::clone(&options));
         tasks.push(tokio::spawn(recorder::serve(options, replays)).abort_handle());
         tasks.push(tokio::spawn(answers).abort_handle());
@@ -132,6 +138,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             upstream: Arc::clone(&upstream),
             interest: ingest.interest.clone(),
             questions: questions.clone(),
+            publications: publications.clone(),
             metrics: Arc::clone(&counts[nth]),
             admission: Arc::clone(&admission),
             draining: drain.draining(),
@@ -147,8 +154,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let (upstream, draining) = (Arc::clone(&upstream), drain.draining());
         move || readiness(&upstream, &draining)
     };
-    let private =
-        Private { registry: metrics::registry(counts, upstream, log), readiness: Box::new(readiness) };
+    let private = Private {
+        registry: metrics::registry(counts, upstream, log, publications.outcomes()),
+        readiness: Box::new(readiness),
+    };
     let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();
     tasks.extend([private, serving]);
     tracing::info!(

@@ -15,6 +15,7 @@ use trestle_hub::ws::CloseCode;
 use trestle_recorder::Log;
 
 use crate::ingest::Upstream;
+use crate::publish::Outcomes;
 use crate::tally::Tally;
 
 /// Why a request for a WebSocket got none.
@@ -174,11 +175,16 @@ pub struct ShardMetrics {
 }
 
 /// A registry that reads everything anew at each scrape.
-pub fn registry(shards: Vec<Arc<ShardMetrics>>, upstream: Arc<Upstream>, log: Arc<Log>) -> Registry {
+pub(crate) fn registry(
+    shards: Vec<Arc<ShardMetrics>>,
+    upstream: Arc<Upstream>,
+    log: Arc<Log>,
+    publications: Arc<Outcomes>,
+) -> Registry {
     let mut registry = Registry::with_prefix("trestle_edge");
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The running build", build);
-    registry.register_collector(Box::new(Edge { shards, upstream, log }));
+    registry.register_collector(Box::new(Edge { shards, upstream, log, publications }));
     registry
 }
 
@@ -187,6 +193,7 @@ struct Edge {
     shards: Vec<Arc<ShardMetrics>>,
     upstream: Arc<Upstream>,
     log: Arc<Log>,
+    publications: Arc<Outcomes>,
 }
 
 impl Collector for Edge {
@@ -194,6 +201,7 @@ impl Collector for Edge {
         let mut page = Page(encoder);
         self.sessions(&mut page)?;
         self.deliveries(&mut page)?;
+        self.publications(&mut page)?;
         self.upstream(&mut page)
     }
 }
@@ -249,6 +257,16 @@ impl Edge {
             "Messages that were wanted and not delivered, by where and why: on the link once for all clients, at the \
              session once for each",
             &self.drops(),
+        )
+    }
+
+    fn publications(&self, page: &mut Page<'_>) -> fmt::Result {
+        let label = |(outcome, n): (&str, u64)| (vec![("outcome".to_owned(), outcome.to_owned())], n);
+        let outcomes: Vec<_> = self.publications.all().map(label).collect();
+        page.counters(
+            "publications",
+            "What clients published, by outcome: published, or the error",
+            &outcomes,
         )
     }
 
@@ -361,7 +379,7 @@ mod tests {
         batch.push([&b"topic"[..]], Stamp::default());
         log.append(&mut batch);
         let mut page = String::new();
-        let registry = registry(shards.to_vec(), upstream, log);
+        let registry = registry(shards.to_vec(), upstream, log, Arc::default());
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
         page
     }

@@ -1,4 +1,4 @@
-//! The forwarder's `Recorder`, asked for what is missing here and where the sequence stands; with `control` the only room that knows tonic.
+//! The forwarder's `Recorder`, asked for what is missing here and where the sequence stands; beside `control` and `publish/forwarder` the only room that knows tonic.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,9 +22,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// A connection that carries nothing is probed this often, and given up as long after.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// After a failure it is tried again so much later …
-const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+pub(crate) const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 /// … and twice as much after each further one, up to this: an edge that waits for its forwarder is ready soon after it.
-const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+pub(crate) const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 /// Where the sequence stands is asked for this long; a client waits for it.
 const STATUS_MAX: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub(crate) struct Options {
 /// A batch has a message at least, and what it holds beside the frames.
 const BATCH_OVERHEAD_BYTES: usize = 4 << 20;
 
-type Client = RecorderClient<InterceptedService<Channel, Presenter>>;
+pub(crate) type Client = RecorderClient<InterceptedService<Channel, Presenter>>;
 
 /// Answers `replays` until their other end is gone.
 pub(crate) async fn serve(options: Arc<Options>, replays: Replays) {
@@ -164,20 +164,24 @@ impl Connection {
     async fn client(&mut self) -> Result<&mut Client, Status> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => self.connect().await?,
+            None => connect(&self.options).await?,
         };
         Ok(self.client.insert(client))
     }
+}
 
-    async fn connect(&self) -> Result<Client, Status> {
-        let Options { url, token, message_bytes_max } = &*self.options;
-        let endpoint = Endpoint::from(url.clone())
-            .connect_timeout(CONNECT_MAX)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE);
-        let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
-        let client = RecorderClient::with_interceptor(channel, presenter(token.as_ref()));
-        Ok(client.max_decoding_message_size(message_bytes_max.saturating_add(BATCH_OVERHEAD_BYTES)))
-    }
+/// A client on a connection of its own.
+///
+/// # Errors
+/// Why the forwarder is not reached.
+pub(crate) async fn connect(options: &Options) -> Result<Client, Status> {
+    let Options { url, token, message_bytes_max } = options;
+    let endpoint = Endpoint::from(url.clone())
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
+    let client = RecorderClient::with_interceptor(channel, presenter(token.as_ref()));
+    Ok(client.max_decoding_message_size(message_bytes_max.saturating_add(BATCH_OVERHEAD_BYTES)))
 }

@@ -27,14 +27,19 @@ use crate::drain::{Draining, Occupied};
 use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
 use crate::metrics::ShardMetrics;
+use crate::publish::Publications;
+use crate::publish::post::Bounds;
 use crate::recorder::Questions;
-use state::State;
+use state::{Answered, State};
 
 pub(crate) use files::raise_limit;
 pub(crate) use listen::listeners;
 
 /// How often a shard that drains looks whether its last client has gone.
 const EMPTY_POLL: Duration = Duration::from_millis(10);
+
+/// Answers to publications passed on before others get their turn.
+const ANSWERS_IN_TURN: usize = 1_024;
 
 /// What a shard is given at its start.
 pub(crate) struct Options {
@@ -51,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) interest: InterestSender,
     /// Where the recorder is asked, if there is one.
     pub(crate) questions: Option<Questions>,
+    /// Where clients' publications are handed in.
+    pub(crate) publications: Publications,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) draining: Draining,
@@ -94,16 +101,23 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             draining: options.draining.clone(),
             metrics: Arc::clone(&metrics),
             subscriptions_max: options.limits.subscriptions_max,
+            publications: options.publications.clone(),
+            post_bounds: Bounds {
+                body_bytes_max: options.limits.message_bytes_max,
+                body_timeout: options.handshake_timeout,
+            },
         };
         let Options { handshake_timeout, flush_window, .. } = options;
         let questions = options.questions.clone();
         let (mut draining, mut occupied) = (options.draining.clone(), Some(options.occupied.clone()));
-        let state = Rc::new(RefCell::new(State::new(options)));
+        let (answers, answered) = mpsc::unbounded_channel();
+        let state = Rc::new(RefCell::new(State::new(options, answers)));
 
         let mut tasks = JoinSet::new();
         tasks.spawn_local(deliver(Rc::clone(&state), appended, flush_window));
         tasks.spawn_local(keep_time(Rc::clone(&state)));
         tasks.spawn_local(keep_pace(Rc::clone(&state)));
+        tasks.spawn_local(answer(Rc::clone(&state), answered));
         if let Some(questions) = questions {
             tasks.spawn_local(ask(Rc::clone(&state), questions));
         }
@@ -172,6 +186,14 @@ async fn ask(state: Rc<RefCell<State>>, questions: Questions) {
         question.notified().await;
         let position = questions.position().await;
         state.borrow_mut().recorder_is(position);
+    }
+}
+
+/// Passes on what became of publications, all that is known at a time.
+async fn answer(state: Rc<RefCell<State>>, mut answered: mpsc::UnboundedReceiver<Answered>) {
+    let mut answers = Vec::new();
+    while answered.recv_many(&mut answers, ANSWERS_IN_TURN).await > 0 {
+        state.borrow_mut().published(&mut answers);
     }
 }
 

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use trestle_hub::encode::Subscribe;
 use trestle_hub::ws::Deflate;
-use trestle_hub::{Counts, ErrorCode, Hub, InterestChange, Protocol, SessionId, Unpublished, Visit};
+use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Ticket, Visit};
 use trestle_messages::Position;
 
 use super::Options;
@@ -23,6 +23,7 @@ use crate::drain::Order;
 use crate::ingest::{InterestSender, Upstream};
 use crate::memory::{self, Tide};
 use crate::metrics::{DropCause, ShardMetrics};
+use crate::publish::{Outcome, Publications};
 
 /// Bytes read from a socket at once, into one buffer for all of them.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -35,6 +36,9 @@ const OUTBOX_SUM_TICKS: u32 = 8;
 
 /// An upstream that has not been reached so long after the start counts as silent.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
+
+/// What became of a publication.
+pub(super) type Answered = (Ticket, Outcome);
 
 pub(crate) struct State {
     hub: Hub,
@@ -57,6 +61,9 @@ pub(crate) struct State {
     question: Rc<Notify>,
     /// It was, and has not answered.
     is_asking: bool,
+    publications: Publications,
+    /// Back to here, from whatever thread has one.
+    answers: mpsc::UnboundedSender<Answered>,
     metrics: Arc<ShardMetrics>,
     ticks: u32,
     /// Of clients.
@@ -82,7 +89,7 @@ struct Socket {
 }
 
 impl State {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options, answers: mpsc::UnboundedSender<Answered>) -> Self {
         let mut hub = Hub::new(options.name, options.limits, options.log, Instant::now());
         hub.set_can_ask(options.questions.is_some());
         Self {
@@ -99,6 +106,8 @@ impl State {
             interest: options.interest,
             question: Rc::default(),
             is_asking: false,
+            publications: options.publications,
+            answers,
             metrics: options.metrics,
             ticks: 0,
             tide: Tide::default(),
@@ -144,6 +153,22 @@ impl State {
         self.is_asking = false;
         self.hub.recorder_is(position);
         self.flush();
+    }
+
+    /// Answers to publications.
+    pub(super) fn published(&mut self, answers: &mut Vec<Answered>) {
+        let tickets: Vec<_> = answers.iter().map(|(ticket, _)| *ticket).collect();
+        for (ticket, outcome) in answers.drain(..) {
+            self.hub.published(ticket, outcome);
+        }
+        self.flush();
+        // Who had many on the way was not read.
+        for ticket in tickets {
+            if let Some(Some(Socket { waker: Some(waker), .. })) = self.sockets.get(ticket.session() as usize)
+            {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
@@ -291,6 +316,9 @@ impl State {
                     Poll::Pending if !self.hub.wants_read(id) => return Poll::Pending,
                     Poll::Pending => {}
                 }
+            } else if !self.hub.wants_read(id) {
+                // Many of its publications have no answer; when one has, this is woken.
+                return Poll::Pending;
             }
             match socket.stream.poll_read_ready(context) {
                 Poll::Ready(Ok(())) => {}
@@ -314,9 +342,12 @@ impl State {
 
     /// Visits each socket for which there is something, sends interest upward, shows the counts.
     fn flush(&mut self) {
-        for (ticket, _) in self.hub.take_publications() {
-            let refused = Unpublished::new(ErrorCode::Forbidden, "publishing is not allowed here");
-            self.hub.published(ticket, Err(refused));
+        for (ticket, publish) in self.hub.take_publications() {
+            let answers = self.answers.clone();
+            self.publications.hand_in(publish, move |outcome| {
+                // The shard may have ended.
+                let _ = answers.send((ticket, outcome));
+            });
         }
         loop {
             let dirty = self.hub.take_dirty();

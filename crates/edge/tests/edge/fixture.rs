@@ -209,6 +209,32 @@ impl Feed {
     }
 }
 
+/// A SUB.
+pub(crate) struct Subscriber {
+    pub(crate) endpoint: String,
+    socket: zmq::Socket,
+}
+
+impl Subscriber {
+    /// One that listens, for `--publish-to`.
+    pub(crate) fn bound(endpoint: &str, prefix: &[u8]) -> Self {
+        let socket = socket(SocketType::SUB);
+        socket.set_subscribe(prefix).unwrap();
+        socket.bind(endpoint).unwrap();
+        Self { endpoint: socket.get_last_endpoint().unwrap().unwrap(), socket }
+    }
+
+    /// The next message's frames.
+    pub(crate) fn next(&self) -> Vec<Vec<u8>> {
+        self.socket.recv_multipart(0).expect("a message before the deadline")
+    }
+
+    /// Nothing waits now.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.socket.recv_multipart(zmq::DONTWAIT) == Err(zmq::Error::EAGAIN)
+    }
+}
+
 /// A forwarder on free ports, or on those that it had before.
 pub(crate) struct Forwarder {
     runtime: Runtime,
@@ -265,13 +291,27 @@ impl Forwarder {
         format!("http://{}", self.running().grpc)
     }
 
-    /// Distinct prefixes that edges have subscribed to.
-    pub(crate) fn wanted(&self) -> u64 {
+    /// A SUB at the backend, whose subscription stands.
+    pub(crate) fn subscriber(&self, prefix: &[u8]) -> Subscriber {
+        let socket = socket(SocketType::SUB);
+        socket.set_subscribe(prefix).unwrap();
+        socket.connect(&self.running().backend).unwrap();
+        let wanted = || self.metric("subscriptions{port=\"backend\"}") > 0;
+        until("a subscription at the backend", || wanted().then_some(()));
+        Subscriber { endpoint: self.running().backend.clone(), socket }
+    }
+
+    /// The value of a sample of `/metrics`, without `trestle_forwarder_`.
+    pub(crate) fn metric(&self, sample: &str) -> u64 {
         let (request, address) =
             (Request::get("/metrics").with("Connection", "close"), self.running().metrics);
         let ask = async { tokio::task::spawn_blocking(move || request.to(address)).await.unwrap() };
-        let page = self.runtime.block_on(ask);
-        value_in(&page, "trestle_forwarder_subscriptions{port=\"link\"}")
+        value_in(&self.runtime.block_on(ask), &format!("trestle_forwarder_{sample}"))
+    }
+
+    /// Distinct prefixes that edges have subscribed to.
+    pub(crate) fn wanted(&self) -> u64 {
+        self.metric("subscriptions{port=\"link\"}")
     }
 
     /// Ends it; returns where it listened: frontend, link and gRPC.

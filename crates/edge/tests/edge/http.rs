@@ -10,16 +10,27 @@ use crate::fixture::DEADLINE;
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A request without a body.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     line: String,
     headers: Vec<(String, String)>,
+    body: Vec<u8>,
 }
 
 impl Request {
     pub(crate) fn new(method: &str, target: &str) -> Self {
-        Self { line: format!("{method} {target} HTTP/1.1"), headers: vec![("Host".into(), "edge".into())] }
+        Self {
+            line: format!("{method} {target} HTTP/1.1"),
+            headers: vec![("Host".into(), "edge".into())],
+            body: Vec::new(),
+        }
+    }
+
+    /// A request with a body.
+    pub(crate) fn post(target: &str, body: &[u8]) -> Self {
+        let request = Self::new("POST", target).with("Content-Length", &body.len().to_string());
+        Self { body: body.to_vec(), ..request }
     }
 
     pub(crate) fn get(target: &str) -> Self {
@@ -61,7 +72,7 @@ impl Request {
         for (name, value) in &self.headers {
             write!(text, "{name}: {value}\r\n").unwrap();
         }
-        (text + "\r\n").into_bytes()
+        [text.as_bytes(), b"\r\n", &self.body].concat()
     }
 
     /// Sends it on a connection of its own and reads the answer.

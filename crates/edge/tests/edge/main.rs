@@ -22,6 +22,7 @@ mod pace;
 mod process;
 mod program;
 mod proto;
+mod publish;
 mod shards;
 mod shutdown;
 mod silence;

@@ -123,6 +123,13 @@ pub enum Outcome<'a> {
     },
 }
 
+impl Outcome<'_> {
+    /// It alone, as JSON.
+    pub fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("all keys are strings, and nothing else can fail")
+    }
+}
+
 /// A subscription that stands.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Subscribed<'a> {

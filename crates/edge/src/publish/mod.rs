@@ -1,0 +1,171 @@
+//! What browsers publish, on its way upward: one typed channel, from all who take publications to the one who sends them.
+//!
+//! `permission` decides who may, `forwarder` hands over to a forwarder, `socket` sends where there is none, `post` is what a
+//! `POST /publish` says. Nothing waits without end: what cannot go on its way at once is refused.
+
+mod answer;
+mod forwarder;
+mod permission;
+pub(crate) mod post;
+mod socket;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use trestle_hub::encode::Publish;
+use trestle_hub::{ErrorCode, Unpublished};
+use trestle_messages::Position;
+use trestle_process::exit::Exit;
+use trestle_process::source::Endpoint;
+
+use crate::config::Config;
+use crate::recorder;
+
+use answer::{Answer, OnTheWay};
+use permission::Permission;
+
+pub(crate) use answer::Outcomes;
+
+/// The position, `None` where it is not recorded; or why it was not published, or not certainly.
+pub(crate) type Outcome = Result<Option<Position>, Unpublished>;
+
+/// A publication on its way.
+struct Job {
+    publish: Publish,
+    answer: Answer,
+}
+
+type Jobs = mpsc::UnboundedReceiver<Job>;
+
+/// Where publications are handed in, from any thread.
+#[derive(Clone)]
+pub(crate) struct Publications {
+    permission: Arc<Permission>,
+    /// As many wait as [`OnTheWay`] lets.
+    jobs: mpsc::UnboundedSender<Job>,
+    on_the_way: Arc<OnTheWay>,
+}
+
+impl Publications {
+    /// Hands `publish` in. `answer` is called once, soon: on this thread or another, with the outcome.
+    pub(crate) fn hand_in(&self, publish: Publish, answer: impl FnOnce(Outcome) + Send + 'static) {
+        let answer = Answer::new(Arc::clone(&self.on_the_way), publish.bytes(), answer);
+        if let Err(refused) = self.may_publish(&publish.topic) {
+            return answer.give(Err(refused));
+        }
+        if !self.on_the_way.has_room() {
+            let reason = "too many publications are on their way";
+            return answer.give(Err(Unpublished::new(ErrorCode::Unavailable, reason)));
+        }
+        // During shutdown nobody takes it, and its answer says so.
+        let _ = self.jobs.send(Job { publish, answer });
+    }
+
+    /// How many ended how.
+    pub(crate) fn outcomes(&self) -> Arc<Outcomes> {
+        Arc::clone(&self.on_the_way.outcomes)
+    }
+
+    /// What was refused before it could be handed in is counted as well.
+    pub(crate) fn refuse(&self, refused: Unpublished) -> Outcome {
+        let outcome = Err(refused);
+        self.on_the_way.outcomes.count(&outcome);
+        outcome
+    }
+
+    /// Whether anybody may publish to `topic`.
+    pub(crate) fn may_publish(&self, topic: &[u8]) -> Result<(), Unpublished> {
+        self.permission.may_publish(topic)
+    }
+}
+
+/// Where publications go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Nothing may be published.
+    Off,
+    /// To the forwarder that is the recorder.
+    Forwarder,
+    /// To whoever listens there.
+    Socket(Endpoint),
+}
+
+impl Way {
+    /// The way that the flags name.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 that names the flags at fault.
+    pub(crate) fn of(config: &Config) -> Result<Self, Exit> {
+        match (&config.allow_publish[..], &config.recorder, &config.publish_to) {
+            ([], _, None) => Ok(Self::Off),
+            ([], _, Some(_)) => Err(Exit::usage(
+                "--publish-to needs --allow-publish PREFIX, which says what may be published",
+            )),
+            (_, Some(_), Some(_)) => Err(Exit::usage(
+                "--publish-to and --recorder exclude each other: a forwarder takes what is published",
+            )),
+            (_, Some(_), None) => Ok(Self::Forwarder),
+            (_, None, Some(endpoint)) => Ok(Self::Socket(endpoint.clone())),
+            (_, None, None) => Err(Exit::usage(
+                "--allow-publish needs --recorder URL (a forwarder) or --publish-to ENDPOINT (a SUB that listens)",
+            )),
+        }
+    }
+}
+
+/// Starts what sends. `recorder`: the forwarder, where there is one.
+///
+/// # Errors
+/// If the endpoint is of no use.
+pub(crate) fn start(
+    way: Way,
+    config: &Config,
+    recorder: Option<&Arc<recorder::Options>>,
+) -> anyhow::Result<(Publications, Option<AbortHandle>)> {
+    let (jobs, taken) = mpsc::unbounded_channel();
+    let serving = match (way, recorder) {
+        (Way::Socket(endpoint), _) => {
+            let socket = socket::connect(&endpoint, config.bounds())?;
+            Some(tokio::spawn(socket::serve(socket, endpoint, taken)))
+        }
+        (Way::Forwarder, Some(options)) => Some(tokio::spawn(forwarder::serve(Arc::clone(options), taken))),
+        _ => None,
+    };
+    if serving.is_some() {
+        let prefixes = &config.allow_publish;
+        tracing::warn!(?prefixes, "clients may publish to these prefixes, whoever they are");
+    }
+    let permission = Arc::new(Permission::new(&config.allow_publish));
+    let publications = Publications { permission, jobs, on_the_way: Arc::default() };
+    Ok((publications, serving.map(|task| task.abort_handle())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_way_is_off_or_a_forwarder_or_an_endpoint() {
+        let way = |args: &str| {
+            let args = std::iter::once("trestle-edge").chain(args.split_whitespace());
+            let config = trestle_process::config::parse(args, &HashMap::new()).unwrap();
+            Way::of(&config).map_err(|exit| exit.reason)
+        };
+        let (recorder, to) = ("--recorder http://f:9091", "--publish-to tcp://w:5558");
+        assert_eq!(way(recorder), Ok(Way::Off));
+        assert_eq!(way(&format!("--allow-publish chat/ --allow-publish x {recorder}")), Ok(Way::Forwarder));
+        let endpoint = "tcp://w:5558".parse().unwrap();
+        assert_eq!(way(&format!("--allow-publish chat/ {to}")), Ok(Way::Socket(endpoint)));
+        for (args, named) in [
+            (to.to_owned(), ["--publish-to", "--allow-publish"]),
+            ("--allow-publish chat/".to_owned(), ["--recorder", "--publish-to"]),
+            (format!("--allow-publish chat/ {to} {recorder}"), ["--publish-to", "--recorder"]),
+        ] {
+            let reason = way(&args).unwrap_err();
+            assert!(named.iter().all(|flag| reason.contains(flag)), "{args}: {reason}");
+        }
+    }
+}
