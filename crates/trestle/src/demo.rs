@@ -10,6 +10,8 @@ use trestle_process::{signal, zmq};
 
 /// A free port on this machine alone.
 const ANY_PORT: &str = "127.0.0.1:0";
+/// What visitors may publish to: enough to try it, and no topic of the demo's own publisher.
+const CHAT: &str = "chat/";
 /// The link's first beat takes milliseconds; a page that is opened a little too early tries again by itself.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -51,6 +53,10 @@ async fn serve(port: u16) -> anyhow::Result<()> {
         println!("Trestle is running. Open the page:  http://{}/", edge.address);
         println!("Connect your own ØMQ publishers to  {}", forwarder.frontend);
         println!("and subscribers to                  {}", forwarder.backend);
+        println!(
+            "Publish from anywhere:              curl -d hi 'http://{}/publish?topic=chat/lobby'",
+            edge.address
+        );
         println!("Ctrl-C ends it.");
         let draining = edge.draining();
         tokio::select! {
@@ -77,7 +83,7 @@ async fn start_edge(port: u16, link: &str, recorder: SocketAddr) -> anyhow::Resu
         .map(str::to_owned)
         .into_iter()
         .chain(["--recorder".to_owned(), format!("http://{recorder}")])
-        .chain(["--control", ANY_PORT, "--metrics", ANY_PORT].map(str::to_owned));
+        .chain(["--control", ANY_PORT, "--metrics", ANY_PORT, "--allow-publish", CHAT].map(str::to_owned));
     let started = trestle_edge::start(trestle_edge::Config::try_parse_from(flags)?).await;
     started.map_err(|error| match error.downcast::<Exit>() {
         // Nobody gave the demo a `--listen`.

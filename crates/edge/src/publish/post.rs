@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Buf;
 use futures_util::{Stream, StreamExt as _};
 use percent_encoding::percent_decode_str;
@@ -105,12 +105,17 @@ fn target(query: &str, idempotency_key: Option<&[u8]>) -> Result<Target, Unpubli
     Ok(Target { topic: allowed(topic)?, key: key.map(valid_key).transpose()? })
 }
 
-/// In a URL a `+` is a space and a padding is a nuisance, so both alphabets are welcome, and no padding.
+/// In a URL a `+` is a space and padding is a nuisance, so both alphabets are welcome, padded or not.
 fn decoded(text: &[u8]) -> Result<Vec<u8>, Unpublished> {
-    let text: Vec<u8> = text.iter().map(|byte| if *byte == b' ' { b'+' } else { *byte }).collect();
-    let bare = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-    let decoded = STANDARD.decode(&text).or_else(|_| URL_SAFE_NO_PAD.decode(&text[..bare]));
-    decoded.map_err(|_| bad_request("`topic_base64` must be base64"))
+    let standard = |byte: &u8| match byte {
+        b' ' | b'-' => b'+',
+        b'_' => b'/',
+        byte => *byte,
+    };
+    let bare: Vec<u8> = text.iter().take_while(|byte| **byte != b'=').map(standard).collect();
+    let is_padding = text[bare.len()..].iter().all(|byte| *byte == b'=');
+    let decoded = STANDARD_NO_PAD.decode(&bare).ok().filter(|_| is_padding && text.len() - bare.len() <= 2);
+    decoded.ok_or_else(|| bad_request("`topic_base64` must be base64"))
 }
 
 fn allowed(topic: Vec<u8>) -> Result<Vec<u8>, Unpublished> {
