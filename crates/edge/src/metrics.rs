@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use trestle_hub::Protocol;
+use trestle_hub::encode::LostCause;
 use trestle_hub::ws::CloseCode;
 use trestle_recorder::Log;
 
@@ -91,6 +92,20 @@ impl Label for DropCause {
     }
 }
 
+impl Label for LostCause {
+    const ALL: &'static [Self] = &LostCause::ALL;
+
+    fn text(self) -> String {
+        match self {
+            Self::SlowConsumer => "slow_consumer",
+            Self::LinkHole => "link_hole",
+            Self::EpochChanged => "epoch_changed",
+            Self::ShardOverrun => "shard_overrun",
+        }
+        .to_owned()
+    }
+}
+
 impl Label for Protocol {
     const ALL: &'static [Self] = &Protocol::ALL;
 
@@ -164,6 +179,8 @@ pub struct ShardMetrics {
     pub writes: Tally,
     /// Messages that sessions wanted and did not get.
     pub drops: Tallies<DropCause>,
+    /// Times that a client was told what it has lost.
+    pub told_lost: Tallies<LostCause>,
     /// Messages that a newer one of their topic replaced.
     pub conflated: Tally,
     /// Requests for a WebSocket that got none.
@@ -201,6 +218,7 @@ impl Collector for Edge {
         let mut page = Page(encoder);
         self.sessions(&mut page)?;
         self.deliveries(&mut page)?;
+        self.told(&mut page)?;
         self.publications(&mut page)?;
         self.upstream(&mut page)
     }
@@ -270,6 +288,11 @@ impl Edge {
         )
     }
 
+    fn told(&self, page: &mut Page<'_>) -> fmt::Result {
+        let told = self.sums("cause", |shard| &shard.told_lost);
+        page.counters("lost_notices", "Times that a client was told what it has lost, by why", &told)
+    }
+
     fn drops(&self) -> Vec<(Labels, u64)> {
         let upstream = &self.upstream;
         let at = |hop: &str, cause: &str| vec![("hop".into(), hop.into()), ("cause".into(), cause.into())];
@@ -303,6 +326,9 @@ impl Edge {
             "Places where messages were missing on the link",
             upstream.holes.value(),
         )?;
+        let help =
+            "Parts of the sequence that never came, on the link or by a replay; clients are told of each";
+        page.counter("upstream_gaps", help, upstream.gaps.value())?;
         let repaired = upstream.repaired.value();
         page.counter(
             "upstream_repaired_messages",
@@ -432,6 +458,7 @@ mod tests {
         }
         check::<Refusal>();
         check::<DropCause>();
+        check::<LostCause>();
         check::<Protocol>();
         check::<Option<CloseCode>>();
     }

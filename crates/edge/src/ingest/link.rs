@@ -309,7 +309,7 @@ mod tests {
         f.news();
         let upstream = &f.upstream;
         assert_eq!((upstream.cloned.value(), upstream.repaired.value(), upstream.holes.value()), (4, 2, 1));
-        assert_eq!((upstream.missing.value(), upstream.replays.value()), (0, 2));
+        assert_eq!((upstream.missing.value(), upstream.gaps.value(), upstream.replays.value()), (0, 0, 2));
     }
 
     #[test]
@@ -346,6 +346,7 @@ mod tests {
         assert_eq!(f.logged(), [-9], "told as lost already");
         f.news();
         assert_eq!((f.upstream.holes.value(), f.upstream.missing.value()), (2, 6));
+        assert_eq!(f.upstream.gaps.value(), 2);
     }
 
     #[test]

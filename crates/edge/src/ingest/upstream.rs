@@ -29,6 +29,8 @@ pub struct Upstream {
     pub unsent: Tally,
     /// Places where messages were missing on the link.
     pub holes: Tally,
+    /// Parts of the sequence that never came.
+    pub gaps: Tally,
     /// Messages that were missing on the link and came by a replay.
     pub repaired: Tally,
     /// Messages that came by a replay because they were recorded before this edge came.
@@ -91,8 +93,10 @@ impl Upstream {
     }
 
     pub(super) fn count(&self, counts: &FollowerCounts) {
-        let FollowerCounts { holes, repaired, missing, cloned, replays, epoch_changes, foreign } = *counts;
+        let FollowerCounts { holes, gaps, repaired, missing, cloned, replays, epoch_changes, foreign } =
+            *counts;
         self.holes.set(holes);
+        self.gaps.set(gaps);
         self.repaired.set(repaired);
         self.missing.set(missing);
         self.cloned.set(cloned);

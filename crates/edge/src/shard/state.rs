@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
-use trestle_hub::encode::Subscribe;
+use trestle_hub::encode::{LostCause, Subscribe};
 use trestle_hub::ws::Deflate;
 use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Ticket, Visit};
 use trestle_messages::Position;
@@ -372,11 +372,15 @@ impl State {
             self.question.notify_one();
         }
         self.arm_release();
-        let Counts { deliveries, received, bytes_out, dropped_slow, conflated, .. } = self.hub.counts();
+        let Counts { deliveries, received, bytes_out, dropped_slow, conflated, told_lost, .. } =
+            self.hub.counts();
         self.metrics.received_messages.set(received);
         self.metrics.deliveries.set(deliveries);
         self.metrics.sent_bytes.set(bytes_out);
         self.metrics.drops.of(DropCause::SlowConsumer).set(dropped_slow);
+        for (cause, times) in LostCause::ALL.into_iter().zip(told_lost) {
+            self.metrics.told_lost.of(cause).set(times);
+        }
         self.metrics.conflated.set(conflated);
         self.metrics.subscriptions.set(self.hub.n_subscriptions() as u64);
     }

@@ -193,6 +193,8 @@ fn a_forwarder_that_begins_anew_is_told_in_its_place() {
     assert_eq!((&lost["cause"], lost.get("count")), (&"epoch_changed".into(), None));
     assert_eq!(client.event()["text"], "after");
     assert_eq!(edge.metric("upstream_epoch_changes_total"), 1);
+    edge.until_metric("lost_notices_total{cause=\"epoch_changed\"}", |told| told == 1);
+    assert_eq!(edge.metric("lost_notices_total{cause=\"link_hole\"}"), 0);
 
     let late = TestEdge::behind(&forwarder, "");
     let reply = resume(&mut Client::json(&late, "/ws"), &before["position"]);

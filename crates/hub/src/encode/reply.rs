@@ -262,6 +262,11 @@ pub enum LostCause {
     ShardOverrun,
 }
 
+impl LostCause {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::SlowConsumer, Self::LinkHole, Self::EpochChanged, Self::ShardOverrun];
+}
+
 /// How many messages were not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -127,6 +127,9 @@ impl Hub {
         backlog.next = backlog.next.max(step.next);
         backlog.position = step.position.or(backlog.position);
         self.counts.conflated += step.n_replaced;
+        if let Some(cause) = step.told {
+            self.counts.told_lost[cause as usize] += 1;
+        }
         backlog.lag_events = backlog.lag_events.saturating_sub(step.n_replaced);
         match event_bytes {
             Some(bytes) => {

@@ -9,7 +9,7 @@ use super::visit::SLICES_MAX;
 use super::{Hub, SessionId};
 use crate::backlog::{Backlog, Loss, Replay, Waiting, What};
 use crate::catch_up::Pending;
-use crate::encode::{self, CaughtUp, Lost, LostCount, Policy, ServerMessage};
+use crate::encode::{self, CaughtUp, Lost, LostCause, LostCount, Policy, ServerMessage};
 use crate::session::{Session, Subscription, matching};
 
 /// Bytes gathered for one write.
@@ -33,6 +33,8 @@ pub(super) struct Step {
     pub(super) n_shed: u64,
     /// The replays that the message belongs to.
     pub(super) replays: SmallVec<[u32; 1]>,
+    /// It is a loss that is told.
+    pub(super) told: Option<LostCause>,
 }
 
 impl Item {
@@ -223,7 +225,7 @@ impl<'a> Gathering<'a> {
 
     fn step(&mut self, next: u64, position: Option<Position>) -> Step {
         let (n_replaced, n_shed) = (std::mem::take(&mut self.n_replaced), std::mem::take(&mut self.n_shed));
-        Step { next, position, n_replaced, n_shed, replays: SmallVec::new() }
+        Step { next, position, n_replaced, n_shed, replays: SmallVec::new(), told: None }
     }
 
     /// Takes what goes before message `before` of the log.
@@ -262,8 +264,8 @@ impl<'a> Gathering<'a> {
             return;
         }
         let loss = std::mem::take(&mut self.loss);
-        let (frame, step) =
-            (lost(self.session, &loss).frame(self.session.protocol.format()), self.step(next, loss.until));
+        let frame = lost(self.session, &loss).frame(self.session.protocol.format());
+        let step = Step { told: Some(loss.cause), ..self.step(next, loss.until) };
         self.push(Item::Logged { frame, event_bytes: None, step });
     }
 }

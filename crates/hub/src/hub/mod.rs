@@ -27,7 +27,7 @@ use trestle_messages::Position;
 use trestle_recorder::{Cursor, Log, RecordRules, Segment};
 
 use crate::backlog::{Backlog, Waiting, What};
-use crate::encode::{Format, Heartbeat, Publish, ServerMessage};
+use crate::encode::{Format, Heartbeat, LostCause, Publish, ServerMessage};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::session::{Phase, Session};
@@ -73,8 +73,8 @@ pub struct Counts {
     /// Messages that this shard did not read before the log dropped them, and those that it did not write in time for a
     /// client whose socket would have taken them.
     pub overrun: u64,
-    /// Gaps in the recorded sequence that came by.
-    pub gaps: u64,
+    /// Times that a client was told `lost`, in the order of [`LostCause::ALL`].
+    pub told_lost: [u64; LostCause::ALL.len()],
     /// Sessions closed because they read too slowly.
     pub closed_slow: u64,
     /// Sessions cut because nothing was heard of them.

@@ -46,6 +46,7 @@ impl Hub {
                 let (cause, count) = (LostCause::ShardOverrun, Some(LostCount::AtMost(messages)));
                 let lost = ServerMessage::Lost(Lost { topics, from, position: until, cause, count })
                     .frame(session.protocol.format());
+                self.counts.told_lost[cause as usize] += 1;
                 self.push_reply(id, lost);
             }
         }
@@ -53,7 +54,6 @@ impl Hub {
 
     /// The log has come to a gap. Each client that can be told and may have wanted something of it is, in its place.
     pub(super) fn tell_gap(&mut self, gap: Gap) {
-        self.counts.gaps += 1;
         self.position = Some(gap.until);
         // Nothing before it is replayed any more, and all are told how far they are.
         self.watch_rings();
@@ -75,6 +75,7 @@ impl Hub {
             let (from, position) = (gap.from, Some(gap.until));
             let frame = ServerMessage::Lost(Lost { topics, from, position, cause, count })
                 .frame(session.protocol.format());
+            self.counts.told_lost[cause as usize] += 1;
             let (before, what) = (self.routed, What::Gap { position: gap.until });
             self.push(id, Waiting { before, frame, what });
         }

@@ -95,6 +95,8 @@ pub struct Batch<M> {
 pub struct FollowerCounts {
     /// Places where messages were missing on the link.
     pub holes: u64,
+    /// Parts of the sequence that never came: each is a [`Gap`], which clients are told.
+    pub gaps: u64,
     /// Messages that were missing and came by a replay.
     pub repaired: u64,
     /// Messages that never came.
@@ -469,6 +471,7 @@ impl<M> Follower<M> {
         }
         let (from, missing) = (self.position(), offset - self.head);
         self.counts.missing += missing;
+        self.counts.gaps += 1;
         self.head = offset;
         self.newest = self.newest.max(offset);
         self.actions.push_back(Action::Gap(Gap {

@@ -49,6 +49,8 @@ pub(super) fn check_with(limits: Limits, script: &str, expected: &str) {
     assert_eq!(stage.record, expected, "\nsaw:\n{}\n", stage.record.join("\n"));
     let n_events: u64 = (0..stage.world.clients.len()).map(|client| stage.world.n_events(client)).sum();
     assert_eq!(stage.world.hub.counts().deliveries, n_events, "what was counted is what arrived");
+    let n_lost = stage.record.iter().filter(|line| line.split(' ').nth(1) == Some("lost")).count() as u64;
+    assert_eq!(stage.world.hub.counts().told_lost.iter().sum::<u64>(), n_lost, "who was told was counted");
 }
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {
