@@ -335,8 +335,11 @@ mod tests {
         let mut f = Fixture::new(false);
         f.beat(7, 0);
         let news = f.news();
-        assert!(news.is_cloned && news.rules.is_some());
-        for offset in [1, 2, 2, 5] {
+        assert!(!news.is_cloned && news.rules.is_some(), "subscriptions travel up");
+        f.message(7, 1);
+        f.link.tick(f.now, &mut f.writer);
+        assert!(f.news().is_cloned, "they stand");
+        for offset in [2, 2, 5] {
             f.message(7, offset);
         }
         assert_eq!(f.logged(), [1, 2, -4, 5]);

@@ -148,6 +148,10 @@ pub struct Follower<M> {
     n_asks: u64,
     /// Since when subscriptions travel up; what is numbered until they stand was never promised to us.
     joining: Option<Instant>,
+    /// While another epoch is cloned than the one that readers know: where that one stood.
+    before: Option<Position>,
+    /// Up to here the clone on its way has holes, because rings begin behind them, and readers were not told.
+    sparse_through: u64,
     counts: FollowerCounts,
     actions: VecDeque<Action<M>>,
 }
@@ -171,6 +175,8 @@ impl<M> Follower<M> {
             retry_at: None,
             n_asks: 0,
             joining: None,
+            before: None,
+            sparse_through: 0,
             counts: FollowerCounts::default(),
             actions: VecDeque::new(),
         }
@@ -224,8 +230,6 @@ impl<M> Follower<M> {
             self.rules = rules.clone();
             self.actions.push_back(Action::Rules(rules));
             self.joining = Some(now);
-        } else if self.joining.is_some_and(|since| now >= since + BEAT_INTERVAL) {
-            self.joining = None;
         }
         self.newest = self.newest.max(beat.head);
         if !self.repairs {
@@ -255,6 +259,7 @@ impl<M> Follower<M> {
                     self.actions.push_back(Action::Rules(rules));
                 }
                 self.has_begun = true;
+                self.sparse_through = starts.rings.iter().map(|(_, after)| *after).max().unwrap_or(0);
                 self.actions.push_back(Action::Begin(position, starts));
             }
         }
@@ -263,6 +268,7 @@ impl<M> Follower<M> {
                 continue;
             }
             if is_clone {
+                self.tell_sparse(offset);
                 self.counts.cloned += 1;
             } else {
                 self.lose_up_to(offset - 1, now);
@@ -289,6 +295,8 @@ impl<M> Follower<M> {
         self.asked = None;
         if self.phase == Phase::Cloning {
             self.phase = Phase::Following;
+            self.tell_sparse(u64::MAX);
+            self.before = None;
             self.actions.push_back(Action::Advance(self.position()));
             // From here on what is missing is a hole of its own.
             self.hole_since = None;
@@ -303,6 +311,10 @@ impl<M> Follower<M> {
         if self.asked.is_some_and(|asked| asked.id == id) {
             self.asked = None;
             self.retry_at = Some(now + RETRY);
+            if self.phase == Phase::Following && self.head >= self.newest {
+                // It broke off behind its last message: the next hole has its own time.
+                self.hole_since = None;
+            }
         }
     }
 
@@ -312,9 +324,8 @@ impl<M> Follower<M> {
         if is_late && self.is_cloned {
             self.give_up(now);
         }
-        if self.retry_at.is_some_and(|at| now >= at) {
-            self.retry_at = None;
-        }
+        self.retry_at = self.retry_at.filter(|at| now < *at);
+        self.joining = self.joining.filter(|since| now < *since + BEAT_INTERVAL);
         self.ask(now);
         self.settle();
     }
@@ -371,14 +382,30 @@ impl<M> Follower<M> {
             let until = Position { offset, ..at };
             let gap = Gap { from: Some(self.position()), until, messages: None };
             self.actions.push_back(Action::Gap(gap));
+            self.before = self.before.or(gap.from).filter(|_| self.repairs);
         }
         // Its first beat may still come; the old one's must not bring that back.
         self.last_beat = self.last_beat.map(|_| now);
         (self.epoch, self.head, self.newest) = (at.epoch, offset, offset);
         self.held.clear();
         (self.asked, self.retry_at, self.hole_since) = (None, None, None);
+        self.sparse_through = 0;
         self.phase = phase;
         true
+    }
+
+    /// The clone of another epoch comes to offset `next`: readers, who have been there since the last one, get the part where
+    /// rings begin as far as it is kept, and hear behind it that something is missing.
+    fn tell_sparse(&mut self, next: u64) {
+        if self.sparse_through == 0 || next <= self.sparse_through {
+            return;
+        }
+        let until = Position { offset: std::mem::take(&mut self.sparse_through), ..self.position() };
+        // A clone that was asked for once more may have come further already.
+        if self.before.is_some() && until.offset >= self.head {
+            self.actions.push_back(Action::Gap(Gap { from: self.before, until, messages: None }));
+            self.head = until.offset;
+        }
     }
 
     /// Delivers what has waited and is next.
@@ -437,6 +464,8 @@ impl<M> Follower<M> {
     /// What has waited for too long waits no longer.
     fn give_up(&mut self, now: Instant) {
         self.phase = Phase::Following;
+        self.tell_sparse(u64::MAX);
+        self.before = None;
         let before = self.held.first().map_or(self.newest, |first| first - 1);
         self.declare_lost(before);
         (self.asked, self.retry_at, self.hole_since) = (None, None, None);
@@ -456,7 +485,8 @@ impl<M> Follower<M> {
         if offset <= self.head {
             return;
         }
-        if !self.repairs && self.joining.is_some_and(|since| now < since + BEAT_INTERVAL) {
+        let is_joining = self.joining.is_some_and(|since| now < since + BEAT_INTERVAL);
+        if !self.repairs && !self.is_cloned && is_joining {
             self.head = offset;
             self.actions.push_back(Action::Advance(self.position()));
             return;
@@ -483,7 +513,9 @@ impl<M> Follower<M> {
 
     fn settle(&mut self) {
         let is_here = self.phase == Phase::Following && self.last_beat.is_some() && self.head >= self.newest;
-        if is_here && !self.is_cloned {
+        // Who comes before subscriptions stand would miss what nobody knows of.
+        let is_promised = self.repairs || self.joining.is_none();
+        if is_here && is_promised && !self.is_cloned {
             self.is_cloned = true;
             self.actions.push_back(Action::Cloned);
         }

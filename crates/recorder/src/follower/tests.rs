@@ -134,6 +134,24 @@ fn a_hole_that_is_not_repaired_in_time_is_a_loss() {
     assert_eq!((f.stamp(1, 9), f.follower.counts().missing), (Passing::Now, 2));
 }
 
+/// The chain simulation found it: a replay that broke off behind its last message left the hole's time running, and the next
+/// hole was given up at once.
+#[test]
+fn a_replay_that_fails_at_its_end_leaves_no_hole() {
+    let mut f = Fixture::cloned();
+    f.beat(1, 7);
+    assert_eq!(f.done(), [ask(2, 1, 5, 7)]);
+    let batch = Batch { start: Some(start(1, 7)), messages: vec![(6, "six"), (7, "seven")], through: 7 };
+    f.follower.on_replay(2, batch, f.now);
+    f.follower.on_replay_failed(2, f.now);
+    f.done();
+    f.wait(REPAIR_MAX);
+    f.beat(1, 9);
+    assert_eq!((f.done(), f.follower.counts().holes), (vec![ask(3, 1, 7, 9)], 2));
+    f.wait(REPAIR_MAX / 2);
+    assert_eq!(f.done(), [], "there is time to repair it");
+}
+
 #[test]
 fn too_much_behind_a_hole_does_not_wait() {
     let mut f = Fixture::cloned();
@@ -165,8 +183,10 @@ fn a_new_forwarder_is_followed_once_the_old_one_is_silent() {
 fn without_a_recorder_a_hole_is_a_loss_at_once() {
     let mut f = Fixture::new(false);
     f.beat(1, 5);
-    assert_eq!(f.done(), [Action::Advance(at(1, 5)), Action::Rules(rules()), Action::Cloned]);
+    assert_eq!(f.done(), [Action::Advance(at(1, 5)), Action::Rules(rules())]);
     assert_eq!(f.stamp(1, 6), Passing::Now);
+    f.wait(Duration::ZERO);
+    assert_eq!(f.done(), [Action::Cloned]);
     assert_eq!(f.stamp(1, 8), Passing::Later);
     assert_eq!(f.done(), [gap(at(1, 6), at(1, 7), Some(1)), Action::Deliver("held")]);
     assert_eq!(f.stamp(1, 10), Passing::Later);
@@ -189,6 +209,26 @@ fn until_the_subscription_stands_nothing_was_promised() {
     assert_eq!(f.done()[0], gap(at(1, 8), at(1, 9), Some(1)));
 }
 
+/// The chain simulation found it: without a recorder an edge took clients at the first beat, while its subscriptions were
+/// still on their way up, and what it missed meanwhile its clients missed without a word.
+#[test]
+fn without_a_recorder_clients_come_once_the_subscription_stands() {
+    let mut f = Fixture::new(false);
+    f.beat(1, 5);
+    f.beat(1, 8);
+    assert_eq!(f.done(), [Action::Advance(at(1, 5)), Action::Rules(rules()), Action::Advance(at(1, 8))]);
+    f.wait(BEAT_INTERVAL);
+    assert_eq!(f.done(), [Action::Cloned]);
+    f.follower.on_beat(&Stamper::new(1, RecordRules::everything()).beat(), f.now);
+    f.done();
+    f.beat(1, 9);
+    assert_eq!(
+        f.done()[1],
+        gap(at(1, 8), at(1, 9), Some(1)),
+        "who is here is told, whatever is on its way up"
+    );
+}
+
 #[test]
 fn three_missed_beats_are_silence() {
     let mut f = Fixture::new(true);
@@ -203,4 +243,34 @@ fn where_nothing_is_recorded_nothing_is_cloned() {
     let mut f = Fixture::new(true);
     f.follower.on_beat(&Stamper::new(1, RecordRules::nothing()).beat(), f.now);
     assert_eq!(f.done(), [Action::Rules(RecordRules::nothing()), Action::Cloned]);
+}
+
+/// The chain simulation found it: an edge that lives through a new epoch clones it, and a ring there may begin behind its
+/// first messages already. Whoever comes to the edge then is told; its clients, who were there all the time, were not.
+#[test]
+fn what_rings_of_a_new_epoch_have_let_go_is_told() {
+    let mut f = Fixture::cloned();
+    f.wait(2 * BEAT_INTERVAL);
+    f.beat(2, 9);
+    assert_eq!(f.done(), [gap(at(1, 5), at(2, 0), None), ask(2, 2, 0, 0)]);
+    let (position, rules, starts) = start(2, 9);
+    let begin = Action::Begin(position, starts.clone());
+    let batch = Batch {
+        start: Some((position, rules.clone(), starts)),
+        messages: vec![(2, "two"), (4, "four")],
+        through: 4,
+    };
+    f.follower.on_replay(2, batch, f.now);
+    let told = gap(at(1, 5), at(2, 3), None);
+    assert_eq!(f.done(), [begin, Action::Deliver("two"), told, Action::Deliver("four")]);
+    // It breaks off and is asked for again; by then the ring begins later still.
+    f.follower.on_replay_failed(2, f.now);
+    f.wait(RETRY);
+    assert_eq!(f.done(), [ask(3, 2, 4, 0)]);
+    let starts = RingStarts { rings: vec![(b"a".to_vec(), 9)], last_values_after: 0 };
+    let batch = Batch { start: Some((position, rules, starts.clone())), messages: Vec::new(), through: 9 };
+    f.follower.on_replay(3, batch, f.now);
+    f.follower.on_replay_end(3, f.now);
+    let told = gap(at(1, 5), at(2, 9), None);
+    assert_eq!(f.done(), [Action::Begin(position, starts), told, Action::Advance(at(2, 9))]);
 }
