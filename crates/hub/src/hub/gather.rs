@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use trestle_messages::Position;
 use trestle_recorder::Message;
 
+use super::overrun::leads_to_another_epoch;
 use super::visit::SLICES_MAX;
 use super::{Hub, SessionId};
 use crate::backlog::{Backlog, Loss, Replay, Waiting, What};
@@ -56,6 +57,17 @@ impl Item {
 pub(super) type Items = SmallVec<[Item; 16]>;
 
 impl Hub {
+    /// A loss that the client has not heard of yet concerns none but the subscriptions that it holds now: it waits as it is,
+    /// before all that comes for others.
+    pub(super) fn queue_loss(&mut self, id: SessionId) {
+        let session = &mut self.sessions[id as usize];
+        let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.lost.count > 0) else { return };
+        let loss = std::mem::take(&mut backlog.lost);
+        let frame = lost(session, &loss).frame(session.protocol.format());
+        // It tells the client how far it is, but not the hub, which may go back behind that.
+        self.push(id, Waiting { before: loss.start, frame, what: What::Reply });
+    }
+
     /// What goes out next, taken from what waits outside the log but only looked up in the log: there nothing changes until
     /// it is written.
     pub(super) fn gather(
@@ -292,12 +304,12 @@ fn lost<'a>(session: &'a Session, loss: &Loss) -> ServerMessage<'a> {
     });
     let held = concerned.map(|(_, held)| held);
     let topics = held.map(|held| &*held.topic).collect();
-    let count = if loss.at_most { LostCount::AtMost(loss.count) } else { LostCount::Count(loss.count) };
-    ServerMessage::Lost(Lost {
-        topics,
-        from: loss.from,
-        position: loss.until,
-        cause: loss.cause,
-        count: Some(count),
-    })
+    let (from, position) = (loss.from, loss.until);
+    let (cause, count) = match loss.at_most {
+        // What it is a bound of does not have what was missing where the sequence began anew.
+        true if leads_to_another_epoch(from, position) => (LostCause::EpochChanged, None),
+        true => (loss.cause, Some(LostCount::AtMost(loss.count))),
+        false => (loss.cause, Some(LostCount::Count(loss.count))),
+    };
+    ServerMessage::Lost(Lost { topics, from, position, cause, count })
 }

@@ -43,7 +43,11 @@ impl Hub {
             }
             if is_told {
                 let topics = session.subscriptions.iter().map(|held| &*held.topic).collect::<Topics<'_>>();
-                let (cause, count) = (LostCause::ShardOverrun, Some(LostCount::AtMost(messages)));
+                // How much was missing where the sequence began anew nobody knows.
+                let (cause, count) = match leads_to_another_epoch(from, until) {
+                    true => (LostCause::EpochChanged, None),
+                    false => (LostCause::ShardOverrun, Some(LostCount::AtMost(messages))),
+                };
                 let lost = ServerMessage::Lost(Lost { topics, from, position: until, cause, count })
                     .frame(session.protocol.format());
                 self.counts.told_lost[cause as usize] += 1;
@@ -69,7 +73,7 @@ impl Hub {
             if topics.0.is_empty() {
                 continue;
             }
-            let is_anew = gap.from.is_some_and(|from| from.epoch != gap.until.epoch);
+            let is_anew = leads_to_another_epoch(gap.from, Some(gap.until));
             let cause = if is_anew { LostCause::EpochChanged } else { LostCause::LinkHole };
             let count = gap.messages.filter(|_| !is_anew).map(LostCount::AtMost);
             let (from, position) = (gap.from, Some(gap.until));
@@ -80,4 +84,9 @@ impl Hub {
             self.push(id, Waiting { before, frame, what });
         }
     }
+}
+
+/// Whether the sequence began anew in between.
+pub(super) fn leads_to_another_epoch(from: Option<Position>, until: Option<Position>) -> bool {
+    from.zip(until).is_some_and(|(from, until)| from.epoch != until.epoch)
 }

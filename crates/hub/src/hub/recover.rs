@@ -66,6 +66,7 @@ impl Hub {
     /// The subscription of a command stands from here on. Its reply goes out where it starts, then what it is sent first,
     /// then `caught_up`, then what comes after.
     pub(super) fn begin(&mut self, id: SessionId, command: u64, wanted: &Subscribe, begin: Begin) {
+        self.queue_loss(id);
         let session = &self.sessions[id as usize];
         let renews = wanted.topics.iter().any(|topic| session.find(topic, wanted.exact).is_ok());
         let recorded = self.recorded(wanted);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::client::Seen;
-use super::script::{Stage, check};
+use super::script::{Stage, check, check_with};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 
@@ -145,4 +145,56 @@ fn one_frame_in_memory_serves_all_of_a_format() {
     });
     assert_eq!((pointers[0], pointers[1]), (pointers[2], pointers[3]));
     assert_eq!(pointers.into_iter().collect::<BTreeSet<_>>().len(), 2);
+}
+
+/// The chain simulation found it: where a shard fell behind across the end of an epoch, the news of that end was among what
+/// it missed, and clients were told a bound that knew nothing of it.
+#[test]
+fn what_is_missed_across_an_epoch_has_no_bound() {
+    check(
+        "a opens json x
+         publish x hello
+         overrun 5 @8:6",
+        "a: welcome 25000 @0
+         a: event x @1 hello
+         a: lost x epoch_changed @1 @8:6",
+    );
+}
+
+/// The chain simulation found it: a loss that waited to be told named a subscription that came later, too, and covered what
+/// that one was then sent again.
+#[test]
+fn a_loss_concerns_the_subscriptions_of_its_time() {
+    let limits = Limits { outbox_bytes_max: 400, ..Limits::default() };
+    check_with(
+        limits,
+        r#"publish y before
+         a opens json
+         a says {"id":1,"subscribe":{"topics":["x"],"policy":"drop_oldest"}}
+         a stalls 1
+         publish x 1
+         publish x 2
+         publish y between
+         publish x 3
+         publish x 4
+         publish x 5
+         publish x 6
+         publish x 7
+         publish x 8
+         a says {"id":2,"subscribe":{"topics":["y"],"since":"AQAAAAAAAAAHAAAAAAAAAAA","policy":"drop_oldest"}}
+         a reads"#,
+        "a: welcome 25000 @1
+         a: subscribed 1 x @1 all
+         a: caught_up 1 @1 0
+         a: event x @2 1
+         a: lost x slow_consumer 3 @2 @6
+         a: subscribed 2 y @0 all recovered
+         a: event y @1 before
+         a: event y @4 between
+         a: event x @7 5
+         a: event x @8 6
+         a: event x @9 7
+         a: event x @10 8
+         a: caught_up 2 @10 2",
+    );
 }

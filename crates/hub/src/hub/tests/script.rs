@@ -155,8 +155,7 @@ impl Stage {
             }
             "restart" => self.world.goodbye(seconds(first)),
             "overrun" => {
-                let offset = second.strip_prefix('@').and_then(|offset| offset.parse().ok());
-                self.world.overrun(first.parse().expect("a number"), offset.expect("a position"));
+                self.world.overrun(first.parse().expect("a number"), position(second));
             }
             _ => panic!("{verb} {rest}"),
         }

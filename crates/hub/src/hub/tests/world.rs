@@ -174,9 +174,9 @@ impl World {
         self.flush();
     }
 
-    /// `messages` fall off the log, and `offset` is where it goes on.
-    pub(super) fn overrun(&mut self, messages: u64, offset: u64) {
-        self.overrun_unvisited(messages, offset);
+    /// `messages` fall off the log, and `position` is where it goes on.
+    pub(super) fn overrun(&mut self, messages: u64, position: Position) {
+        self.hub.tell_overrun(messages, Some(position));
         self.flush();
     }
 
