@@ -1,5 +1,6 @@
 //! The hub and clients in memory: scripts that read like sentences, and simulations beside a naive model.
 
+mod chain;
 mod client;
 mod closing;
 mod commands;
@@ -20,4 +21,5 @@ mod slow;
 mod slow_simulation;
 mod subscriptions;
 mod time;
+mod users;
 mod world;

@@ -25,6 +25,11 @@ impl Random {
     }
 }
 
+/// Whether one seed alone is run, so that its steps are worth telling.
+pub(super) fn is_one_seed() -> bool {
+    std::env::var_os("TRESTLE_SEED").is_some()
+}
+
 /// Runs `run` for many seeds; one that fails is named.
 pub(super) fn for_seeds(n: u64, run: impl Fn(u64)) {
     struct Named(u64);

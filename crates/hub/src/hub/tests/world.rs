@@ -49,13 +49,19 @@ impl World {
         };
         log.record(rules.iter().map(bounded).collect());
         log.advance(Position { epoch: EPOCH, offset: 0 });
-        let mut hub = Hub::new("test".to_owned(), limits, Arc::clone(&log), now);
-        hub.set_rules(rules.clone());
+        let mut world = Self::on(log, limits, now);
+        world.hub.set_rules(rules.clone());
+        world.stamper = Stamper::new(EPOCH, rules);
+        world
+    }
+
+    /// On a log that somebody else writes.
+    pub(super) fn on(log: Arc<Log>, limits: Limits, now: Instant) -> Self {
         Self {
-            hub,
+            hub: Hub::new("test".to_owned(), limits, Arc::clone(&log), now),
             now,
             log,
-            stamper: Stamper::new(EPOCH, rules),
+            stamper: Stamper::new(EPOCH, RecordRules::nothing()),
             clients: Vec::new(),
             by_session: BTreeMap::new(),
             wanted: BTreeSet::new(),
