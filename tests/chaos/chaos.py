@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import random
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import containers
 import history
 from clients import Client
 from cluster import Cluster
@@ -35,8 +37,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=5, help="seconds between two kills [default: 5]")
     parser.add_argument("--seed", type=int, default=None, help="of all choices [default: by the clock]")
     parser.add_argument("--data", action="store_true", help="the forwarder keeps its history on disk")
+    parser.add_argument("--compose", action="store_true", help="containers of the compose cluster, which has a data volume")
     parser.add_argument("--spare-forwarder", action="store_true", help="kill edges only")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.data |= options.compose
+    return options
 
 
 async def wreak(cluster: Cluster, options: argparse.Namespace, choices: random.Random) -> None:
@@ -47,9 +52,9 @@ async def wreak(cluster: Cluster, options: argparse.Namespace, choices: random.R
         await asyncio.sleep(options.every)
         victim = victims[nth % len(victims)]
         nth += 1
-        victim.kill()
+        await asyncio.to_thread(victim.kill)
         await asyncio.sleep(choices.uniform(*DEAD_S))
-        victim.start()
+        await asyncio.to_thread(victim.start)
         await asyncio.to_thread(victim.until_ready)
 
 
@@ -89,20 +94,24 @@ async def run(options: argparse.Namespace) -> bool:
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     choices = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="trestle-chaos-"))
-    print(f"seed {seed}, logs in {folder}", flush=True)
+    print(f"seed {seed}, logs in {folder} (kept if there is a fault)", flush=True)
     topics = [f"c/{nth:02}" for nth in range(N_TOPICS)]
-    cluster = Cluster(folder, options.edges, options.data)
+    if options.compose:
+        cluster = containers.Cluster(folder, options.edges)
+    else:
+        cluster = Cluster(folder, options.edges, options.data)
     clients = []
     for nth in range(options.clients):
         prefix = "c/" if nth < N_FOLLOW_ALL else choices.choice(topics)
-        clients.append(Client(f"client {nth}", prefix, cluster.urls, choices.randrange(1 << 30)))
+        clients.append(Client(f"client {nth}", prefix, cluster.urls, cluster.tls, choices.randrange(1 << 30)))
     try:
         cluster.start()
         feed = Feed(cluster.frontend, topics, options.rate)
         tasks = [asyncio.create_task(client.run()) for client in clients]
         await wreak(cluster, options, choices)
         behind = await settle(feed, clients)
-        recorded = await history.recorded(cluster.urls[0], [client.position for client in clients]) if options.data else None
+        positions = [client.position for client in clients]
+        recorded = await history.recorded(cluster.urls[0], cluster.tls, positions) if options.data else None
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -135,7 +144,11 @@ async def run(options: argparse.Namespace) -> bool:
         print(f"  {fault}")
     for error in failed[:FAULTS_SHOWN]:
         print(f"  a client failed: {error!r}")
-    return total.is_clean and not behind and not failed
+    is_clean = total.is_clean and not behind and not failed
+    if is_clean:
+        # Logs are for who looks for a fault.
+        shutil.rmtree(folder)
+    return is_clean
 
 
 if __name__ == "__main__":

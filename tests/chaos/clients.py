@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import ssl
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
@@ -19,7 +20,7 @@ REFUSED_S = 0.2
 class Client:
     """One of them: an own resume point, an own record."""
 
-    def __init__(self, name: str, prefix: str, urls: list[str], seed: int):
+    def __init__(self, name: str, prefix: str, urls: list[str], tls: ssl.SSLContext | None, seed: int):
         self.record = Record(name)
         self.n_connections = 0
         self.n_refused = 0
@@ -27,6 +28,7 @@ class Client:
         # Whether the last change concerns everybody: then it stays connected.
         self.stays = False
         self._urls = urls
+        self._tls = tls
         self._random = random.Random(seed)
         self._position: str | None = None
         self._caught_up = False
@@ -39,7 +41,7 @@ class Client:
         while True:
             url = self._random.choice(self._urls)
             try:
-                async with connect(url, subprotocols=["trestle.v1.json"], compression=None, open_timeout=10,
+                async with connect(url, ssl=self._tls, subprotocols=["trestle.v1.json"], compression=None, open_timeout=10,
                                    close_timeout=0.1, max_queue=None, ping_interval=None) as socket:
                     self.n_connections += 1
                     await self._listen(socket)

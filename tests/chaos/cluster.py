@@ -67,6 +67,9 @@ class Program:
 class Cluster:
     """All of them."""
 
+    # Clients come without TLS.
+    tls = None
+
     def __init__(self, folder: Path, n_edges: int, data: bool):
         ports = {name: free_port() for name in ("frontend", "backend", "link", "grpc")}
         self.frontend = f"tcp://127.0.0.1:{ports['frontend']}"

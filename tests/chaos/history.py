@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from collections import defaultdict
 
 from websockets.asyncio.client import connect
@@ -17,13 +18,13 @@ def beginning(position: str) -> str:
     return base64.urlsafe_b64encode(raw[:EPOCH_END] + bytes(OFFSET_BYTES)).decode().rstrip("=")
 
 
-async def recorded(url: str, positions: list[str | None]) -> dict[str, set[int]] | None:
+async def recorded(url: str, tls: ssl.SSLContext | None, positions: list[str | None]) -> dict[str, set[int]] | None:
     """The numbers by topic. None where the epoch was not the same all along, or its first messages are gone."""
     beginnings = {beginning(position) for position in positions if position}
     if len(beginnings) != 1:
         return None
     numbers = defaultdict(set)
-    async with connect(url, subprotocols=["trestle.v1.json"], compression=None, max_queue=None) as socket:
+    async with connect(url, ssl=tls, subprotocols=["trestle.v1.json"], compression=None, max_queue=None) as socket:
         await socket.send(json.dumps({"id": 1, "subscribe": {"topics": ["c/"], "since": beginnings.pop()}}))
         while True:
             message = json.loads(await socket.recv())
