@@ -56,6 +56,11 @@ pub struct Config {
     /// Number and keep nothing: plain best-effort ØMQ, fetched on demand.
     #[arg(long)]
     pub no_record: bool,
+    /// Topics that begin with PREFIX carry their publisher's own counter in the last frame, four bytes, little-endian, as
+    /// Bitcoin Core's do: where it leaps, messages were lost before they came here, which is counted and logged. Of recorded
+    /// topics only, and of each topic one publisher at --frontend. Repeatable.
+    #[arg(long, value_name = "PREFIX")]
+    pub sequence: Vec<String>,
     /// A folder that keeps what is recorded over restarts and crashes of the forwarder. A power cut or a crash of the machine
     /// may lose all of it: a new epoch begins then, and clients are told. Without it every restart begins one.
     #[arg(long, value_name = "DIR")]

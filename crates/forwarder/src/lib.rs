@@ -24,6 +24,7 @@ mod monitor;
 mod proxy;
 mod recording;
 mod replay;
+mod sequences;
 mod sockets;
 mod state;
 mod store;
@@ -51,6 +52,7 @@ use crate::metrics::{Metrics, PublicationMetrics};
 use crate::proxy::Proxy;
 use crate::recording::Recording;
 use crate::replay::Patience;
+use crate::sequences::Counters;
 use crate::sockets::Sockets;
 use crate::state::State;
 
@@ -103,12 +105,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let state = Arc::new(State::new((&rules).into(), Arc::clone(recording.log())));
     let counters = Metrics::new(&mut registry, stamper.epoch(), &watch.names().collect::<Vec<_>>());
     let intake = Intake::new(config.split.clone());
+    let counted = config.sequence.iter().map(|prefix| prefix.clone().into_bytes()).collect();
     let patience = Patience { take_max: config.replay_timeout, ended: metrics::replays_ended(&mut registry) };
     let (waker, wakeable) = wake::pair().context("cannot open a socket pair")?;
     let publications = PublicationMetrics::new(&mut registry);
     let (submit, submissions) = submit::channel(waker.clone(), publications, config.frame_bytes_max);
-    let proxy =
-        Proxy::new(&sockets, (recording, stamper), intake, counters, watch, submissions, Arc::clone(&state))?;
+    let proxy = Proxy::new(
+        &sockets,
+        (recording, stamper),
+        (intake, Counters::new(counted)),
+        counters,
+        watch,
+        submissions,
+        Arc::clone(&state),
+    )?;
     let proxy = ProxyThread::spawn(proxy, sockets, Arc::clone(&state), waker, wakeable)?;
 
     tracing::info!(

@@ -57,6 +57,8 @@ pub(crate) struct Counts {
     pub(crate) link: Flow,
     pub(crate) dropped_reserved: u64,
     pub(crate) dropped_malformed: u64,
+    /// Messages that publishers' own counters say never came.
+    pub(crate) unsent: u64,
     pub(crate) beats: u64,
 }
 
@@ -87,6 +89,7 @@ pub(crate) struct Metrics {
     link: FlowCounters,
     dropped_reserved: Counter,
     dropped_malformed: Counter,
+    unsent: Counter,
     beats: Counter,
     epoch: Gauge64,
     head: Gauge64,
@@ -119,7 +122,7 @@ impl Metrics {
         let flow_out =
             Flows::register(registry, "out", "handed to a port, however many of its peers want them");
         let dropped = Family::<CauseLabel, Counter>::default();
-        registry.register("dropped_messages", "Messages not passed on, by cause", dropped.clone());
+        registry.register("dropped_messages", "Messages not passed on, by cause; sequence_gap: lost before they came here, as a publisher's counter says", dropped.clone());
         let cause = |cause| dropped.get_or_create_owned(&CauseLabel { cause });
 
         let subscriptions = Family::<PortLabel, Gauge64>::default();
@@ -154,6 +157,7 @@ impl Metrics {
             link: flow_out.of("link"),
             dropped_reserved: cause("reserved_topic"),
             dropped_malformed: cause("not_a_subscription"),
+            unsent: cause("sequence_gap"),
             beats,
             epoch: epoch_gauge,
             head,
@@ -181,6 +185,7 @@ impl Metrics {
         let rare = [
             (&self.dropped_reserved, &mut counts.dropped_reserved),
             (&self.dropped_malformed, &mut counts.dropped_malformed),
+            (&self.unsent, &mut counts.unsent),
             (&self.beats, &mut counts.beats),
         ];
         for (counter, count) in rare.into_iter().filter(|(_, count)| **count > 0) {

@@ -22,6 +22,7 @@ use crate::interest::{Change, Side, Target, Wants};
 use crate::message::{Frame, Port};
 use crate::metrics::{Counts, Metrics};
 use crate::recording::{Recording, unix_ns};
+use crate::sequences::Counters;
 use crate::sockets::{Input, Sockets};
 use crate::state::State;
 use crate::store::Failed;
@@ -47,6 +48,7 @@ pub(crate) struct Proxy {
     state: Arc<State>,
     watch: Watch,
     publications: Publications,
+    counters: Counters,
     /// The frame on its way.
     frame: Frame,
     /// It again, for the link.
@@ -63,7 +65,7 @@ impl Proxy {
     pub(crate) fn new(
         sockets: &Sockets,
         (recording, stamper): (Recording, Stamper),
-        intake: Intake,
+        (intake, counters): (Intake, Counters),
         metrics: Metrics,
         watch: Watch,
         publications: Submissions,
@@ -83,6 +85,7 @@ impl Proxy {
             state,
             watch,
             publications: Publications::new(publications),
+            counters,
             frame: Frame::new(),
             copy: Frame::new(),
             made: Frame::new(),
@@ -143,6 +146,7 @@ impl Proxy {
             self.beat.sent(now, head);
         }
         self.recording.expire(now);
+        self.counters.say(now);
         self.watch.look(sockets, &self.metrics, now);
         self.metrics.publish(&mut self.counts, head);
         self.state.turned(now);
@@ -229,6 +233,7 @@ impl Proxy {
         let to_backend = self.wants.len(Side::Backend) > 0;
         // Where no edge follows, no copy is made for the link; offsets are given out all the same.
         let records = stamp.offset != 0;
+        self.counters.begin(n, topic, records);
         // What must be written first goes there with the batch.
         let to_link = self.wants.len(Side::Link) > 0 && !(records && self.recording.is_written());
         if entered != Entered::AsSent {
@@ -317,6 +322,9 @@ impl Proxy {
             bytes += self.frame.len() as u64;
             if records {
                 self.recording.frame(self.frame.bytes());
+            }
+            if !more {
+                self.counts.unsent += self.counters.end(self.frame.bytes());
             }
             match (to_link, to_backend) {
                 (true, true) => {

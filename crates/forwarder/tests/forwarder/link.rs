@@ -171,3 +171,25 @@ fn a_restart_is_a_new_epoch() {
     });
     assert_ne!(epochs[0], epochs[1]);
 }
+
+/// What was lost before it came here has no number, and no edge can tell.
+#[test]
+fn a_publishers_own_counter_tells_what_never_came() {
+    let forwarder = TestForwarder::start(&["--sequence", "hash", "--record", "hash", "--record", "other"]);
+    let (publisher, edge) = (forwarder.publisher(), forwarder.edge(&[b"hash", b"other"]));
+    publisher.wait_asked(b"hash");
+    publisher.wait_asked(b"other");
+    let send = |topic: &[u8], counter: u32| publisher.send(&[topic, b"body", &counter.to_le_bytes()]);
+    for counter in [7, 8, 11, 12] {
+        send(b"hashtx", counter);
+    }
+    send(b"hashblock", 3);
+    send(b"hashblock", 8);
+    // Followed by no flag.
+    send(b"other", 1);
+    send(b"other", 9);
+    let offsets: Vec<_> = (0..8).map(|_| edge.next().1.offset).collect();
+    assert_eq!(offsets, (1..9).collect::<Vec<_>>());
+    let line = "trestle_forwarder_dropped_messages_total{cause=\"sequence_gap\"}";
+    assert_eq!(forwarder.metric(line, |missing| missing >= 6), 6);
+}
