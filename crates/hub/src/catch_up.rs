@@ -6,7 +6,6 @@ use std::sync::Arc;
 use trestle_recorder::{Listed, Log, Message, Segment};
 
 use crate::backlog::Ended;
-use crate::pace::Pace;
 use crate::session::{Due, Subscription, due};
 
 /// Segments held at once while they are read: no more, so that reading keeps little alive that the log has dropped.
@@ -25,7 +24,6 @@ pub(crate) struct Pending<'a> {
     log: &'a Log,
     held: &'a [Subscription],
     ended: &'a [Ended],
-    pace: Option<&'a Pace>,
     /// Messages before this one were looked at.
     next: u64,
     /// Messages from this one on have not been routed.
@@ -62,7 +60,6 @@ impl<'a> Pending<'a> {
     pub(crate) fn new(
         log: &'a Log,
         (held, ended): (&'a [Subscription], &'a [Ended]),
-        pace: Option<&'a Pace>,
         (next, end): (u64, u64),
         listed: &'a mut Listed,
     ) -> Self {
@@ -70,7 +67,7 @@ impl<'a> Pending<'a> {
         let had = had.filter(|(had, until)| had.next(next) < *until).map(|(had, _)| had);
         let events = held.iter().chain(had).map(|held| held.next(next)).min().unwrap_or(end);
         let (segments, candidates) = (VecDeque::new(), Vec::new());
-        Self { log, held, ended, pace, next, end, events, listed, segments, candidates, chosen: next }
+        Self { log, held, ended, next, end, events, listed, segments, candidates, chosen: next }
     }
 
     /// All before this message was looked at.
@@ -92,11 +89,10 @@ impl<'a> Pending<'a> {
                     break;
                 }
                 self.next = seq + 1;
-                let is_paced = self.pace.is_some_and(|pace| pace.concerns(message.topic()));
                 if message.position().is_none() {
                     continue;
                 }
-                let (held, is_snapshot) = match due(self.held, self.ended, message.topic(), seq, is_paced) {
+                let (held, is_snapshot) = match due(self.held, self.ended, message.topic(), seq) {
                     Some(Due::Event(held)) => (held, false),
                     Some(Due::LastValue(held)) if self.log.is_last_value(&message) => (held, true),
                     _ => continue,

@@ -20,6 +20,8 @@ pub(crate) struct Subscription {
     pub(crate) entry: EntryId,
     /// `max_hz`, as the least time between two messages of a topic; zero without.
     pub(crate) interval: Duration,
+    /// The messages of the log from which on it was limited, or no more, while the session was behind; rising.
+    pub(crate) flips: Box<[u64]>,
     /// The first message of the log that it is for.
     pub(crate) from: u64,
     /// It was made before this message was routed: what came earlier it gets out of the log alone.
@@ -47,6 +49,27 @@ impl Subscription {
         self.snapshot.start = self.snapshot.start.max(next).min(self.snapshot.end);
     }
 
+    /// Limited from message `routed` on by `interval`, or not. A session that reads the log at `next` still needs to know how
+    /// it was before: what was limited when it was routed was held then, and is not in the log for it.
+    pub(crate) fn limit(&mut self, interval: Duration, routed: u64, next: Option<u64>) {
+        let before = std::mem::replace(&mut self.interval, interval);
+        let Some(next) = next.filter(|next| *next < routed) else {
+            self.flips = Box::default();
+            return;
+        };
+        if before.is_zero() != interval.is_zero() {
+            let flips = self.flips.iter().copied().filter(|flip| *flip > next);
+            self.flips = flips.chain([routed]).collect();
+        }
+    }
+
+    /// Whether `max_hz` decided over message `seq` when it was routed.
+    fn was_limited(&self, seq: u64) -> bool {
+        let is_limited = !self.interval.is_zero();
+        let flips = self.flips.iter().filter(|flip| **flip > seq).count();
+        seq >= self.born && is_limited ^ (flips % 2 == 1)
+    }
+
     /// The first message from `next` on that it does not have.
     pub(crate) fn next(&self, next: u64) -> u64 {
         self.from.max(self.served).max(next)
@@ -64,17 +87,17 @@ pub(crate) enum Due<'a> {
 
 /// What message `seq` of the log is to a session that comes by it, if anything. It goes out if a subscription does not have
 /// it: another one that asks for what it missed gets all of it, in order, so that its client may have something twice on a
-/// connection, but no subscription has. What `is_paced` was held when it was routed.
+/// connection, but no subscription has. What a limited one matched when it was routed was held then.
 pub(crate) fn due<'a>(
     held: &'a [Subscription],
     ended: &'a [Ended],
     topic: &[u8],
     seq: u64,
-    is_paced: bool,
 ) -> Option<Due<'a>> {
     let had = ended.iter().filter(|ended| ended.until > seq);
     let had = had.flat_map(|ended| matching(&ended.subscriptions, topic));
     let both = || matching(held, topic).chain(had.clone());
+    let is_paced = both().any(|held| held.was_limited(seq));
     let wants = |held: &&Subscription| held.next(seq) == seq && !(is_paced && seq >= held.born);
     let decides = both().filter(wants).max_by_key(|held| (held.topic.len(), held.exact));
     let snapshot = || both().find(|held| held.snapshot.contains(&seq));
@@ -213,6 +236,7 @@ mod tests {
                 policy: Policy::Disconnect,
                 entry,
                 interval: Duration::ZERO,
+                flips: Box::default(),
                 from: 0,
                 born: 0,
                 served: 0,

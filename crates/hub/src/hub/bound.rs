@@ -222,9 +222,9 @@ impl Hub {
     ) {
         let session = &self.sessions[id as usize];
         let backlog = session.backlog.as_ref().expect("it is behind");
-        let (held, pace) = (&session.subscriptions[..], session.pace.as_deref());
+        let held = &session.subscriptions[..];
         let (part, mut listed) = ((backlog.next, self.routed), Listed::default());
-        let mut pending = Pending::new(&self.log, (held, &backlog.ended), pace, part, &mut listed);
+        let mut pending = Pending::new(&self.log, (held, &backlog.ended), part, &mut listed);
         while let Some(found) = pending.find(&mut { usize::MAX }) {
             if found.is_snapshot {
                 continue;

@@ -79,10 +79,10 @@ impl Hub {
         let session = &self.sessions[id as usize];
         let kind = self.places[id as usize].kind;
         let ended = std::mem::take(&mut backlog.ended);
-        let (held, pace) = (&session.subscriptions[..], session.pace.as_deref());
+        let held = &session.subscriptions[..];
         let mut listed = std::mem::take(&mut backlog.listed);
         let part = (backlog.next, self.routed);
-        let mut pending = Pending::new(&self.log, (held, &ended), pace, part, &mut listed);
+        let mut pending = Pending::new(&self.log, (held, &ended), part, &mut listed);
         let mut gathering = Gathering::new(session, backlog);
         while !gathering.is_full() {
             let may_find = gathering.backlog.may_find();

@@ -198,8 +198,11 @@ impl Hub {
         let snapshot = if snapshot { 0..born } else { 0..0 };
         match self.sessions[id as usize].find(topic, exact) {
             Ok(held) => {
-                let held = &mut self.sessions[id as usize].subscriptions[held];
-                (held.policy, held.interval) = (policy, interval);
+                let session = &mut self.sessions[id as usize];
+                let next = session.backlog.as_ref().map(|backlog| backlog.next);
+                let held = &mut session.subscriptions[held];
+                held.policy = policy;
+                held.limit(interval, born, next);
                 if let Some(from) = from {
                     (held.from, held.served) = (from, from);
                 }
@@ -220,6 +223,7 @@ impl Hub {
                     policy,
                     entry,
                     interval,
+                    flips: Box::default(),
                     from,
                     born,
                     served,

@@ -400,3 +400,34 @@ fn whoever_is_closed_gets_what_was_held_first() {
          a: gone",
     );
 }
+
+/// What waited in the log was taken for limited once the subscription was, and never came; and what `max_hz` had held while
+/// the client was behind came once more out of the log when the limit was taken back.
+#[test]
+fn a_limit_that_changes_for_who_is_behind_is_for_what_comes_later() {
+    check(
+        r#"a opens json
+           a subscribes 1 x
+           a stalls 1
+           publish x one
+           publish x two
+           a says {"id":2,"subscribe":{"topics":["x"],"max_hz":1}}
+           publish x three
+           publish x four
+           a subscribes 3 x
+           publish x five
+           a reads
+           wait 2s"#,
+        "a: welcome 25000 @0
+         a: subscribed 1 x @0 all
+         a: caught_up 1 @0 0
+         a: event x @1 one
+         a: event x @2 two
+         a: subscribed 2 x @2 all
+         a: caught_up 2 @2 0
+         a: event x @4 four
+         a: subscribed 3 x @4 all
+         a: caught_up 3 @4 0
+         a: event x @5 five",
+    );
+}
