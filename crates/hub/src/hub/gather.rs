@@ -63,7 +63,10 @@ impl Hub {
         let session = &mut self.sessions[id as usize];
         let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.lost.count > 0) else { return };
         let loss = std::mem::take(&mut backlog.lost);
-        let frame = lost(session, &loss).frame(session.protocol.format());
+        let lost = lost(session, &loss);
+        let cause = lost.cause;
+        let frame = ServerMessage::Lost(lost).frame(session.protocol.format());
+        self.counts.told_lost[cause as usize] += 1;
         // It tells the client how far it is, but not the hub, which may go back behind that.
         self.push(id, Waiting { before: loss.start, frame, what: What::Reply });
     }
@@ -276,8 +279,9 @@ impl<'a> Gathering<'a> {
             return;
         }
         let loss = std::mem::take(&mut self.loss);
-        let frame = lost(self.session, &loss).frame(self.session.protocol.format());
-        let step = Step { told: Some(loss.cause), ..self.step(next, loss.until) };
+        let lost = lost(self.session, &loss);
+        let step = Step { told: Some(lost.cause), ..self.step(next, loss.until) };
+        let frame = ServerMessage::Lost(lost).frame(self.session.protocol.format());
         self.push(Item::Logged { frame, event_bytes: None, step });
     }
 }
@@ -290,7 +294,7 @@ pub(super) fn is_replaced(waiting: &Waiting, latest: &super::Latest) -> bool {
     }
 }
 
-fn lost<'a>(session: &'a Session, loss: &Loss) -> ServerMessage<'a> {
+fn lost<'a>(session: &'a Session, loss: &Loss) -> Lost<'a> {
     let held = &session.subscriptions[..];
     // A count that is not known is of everything; else what `drop_oldest` governs was dropped, also for wider ones.
     let drops = |held: &Subscription| session.policy(held) == Policy::DropOldest;
@@ -311,5 +315,5 @@ fn lost<'a>(session: &'a Session, loss: &Loss) -> ServerMessage<'a> {
         true => (loss.cause, Some(LostCount::AtMost(loss.count))),
         false => (loss.cause, Some(LostCount::Count(loss.count))),
     };
-    ServerMessage::Lost(Lost { topics, from, position, cause, count })
+    Lost { topics, from, position, cause, count }
 }
