@@ -192,7 +192,7 @@ async fn handshake(
         return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, peer);
     };
     let (stands, standing) = oneshot::channel();
-    let deflate = handshake.deflate.map(|(deflate, _)| deflate);
+    let deflate = handshake.deflate.map(|(deflate, _)| deflate).filter(|_| protocol.may_compress());
     let _ = door.openings.send(Opening { protocol, deflate, topics, upgrade, stands });
     if standing.await.is_err() {
         // It began to drain meanwhile.
@@ -251,7 +251,7 @@ fn malformed(door: &Door, error: HandshakeError, peer: Option<Peer>) -> Response
 fn switching_protocols(handshake: &Handshake<'_>, protocol: Protocol) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    insert(&mut response, &handshake.headers(Some(protocol.name()), true));
+    insert(&mut response, &handshake.headers(Some(protocol.name()), protocol.may_compress()));
     response
 }
 

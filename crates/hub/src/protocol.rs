@@ -11,16 +11,21 @@ pub enum Protocol {
     Json,
     /// `trestle.v1.proto`: the same as protobuf, one message a binary frame.
     Proto,
+    /// `ZWS2.0` (ZeroMQ RFC 45): one ØMQ frame a binary message, without a security mechanism.
+    Zws,
+    /// `ZWS2.0/NULL`: the same after READY of both sides, which say what sockets they are.
+    ZwsNull,
     /// Server-sent events: a subscription by a URL, and events as JSON.
     Sse,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Json, Self::Proto, Self::RustWebsocket, Self::Sse];
+    pub const ALL: [Self; 6] =
+        [Self::Json, Self::Proto, Self::RustWebsocket, Self::ZwsNull, Self::Zws, Self::Sse];
 
     /// Those of WebSockets, the best first.
-    pub const WEBSOCKET: [Self; 3] = [Self::Json, Self::Proto, Self::RustWebsocket];
+    pub const WEBSOCKET: [Self; 5] = [Self::Json, Self::Proto, Self::RustWebsocket, Self::ZwsNull, Self::Zws];
 
     /// Its name in metrics and, of a WebSocket's, in `Sec-WebSocket-Protocol`.
     pub const fn name(self) -> &'static str {
@@ -28,15 +33,26 @@ impl Protocol {
             Self::RustWebsocket => "rust-websocket",
             Self::Json => "trestle.v1.json",
             Self::Proto => "trestle.v1.proto",
+            Self::Zws => "ZWS2.0",
+            Self::ZwsNull => "ZWS2.0/NULL",
             Self::Sse => "sse",
         }
     }
 
-    /// The client's first choice that we speak (RFC 6455 §4.2.2: its list is in order of preference).
+    /// The client's first choice that we speak (RFC 6455 §4.2.2: its list is in order of preference),
+    /// but of the two of ZWS that which says what a client is.
     pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        offered
-            .into_iter()
-            .find_map(|name| Self::WEBSOCKET.into_iter().find(|protocol| protocol.name() == name))
+        let known = |name: &str| Self::WEBSOCKET.into_iter().find(|protocol| protocol.name() == name);
+        let mut offered = offered.into_iter().filter_map(known);
+        match offered.next() {
+            Some(Self::Zws) if offered.any(|other| other == Self::ZwsNull) => Some(Self::ZwsNull),
+            first => first,
+        }
+    }
+
+    /// Whether its messages may be compressed (RFC 7692). No client of ZWS can, and several frames go out as one there.
+    pub const fn may_compress(self) -> bool {
+        !self.is_zws()
     }
 
     /// How its events are encoded.
@@ -45,6 +61,7 @@ impl Protocol {
             Self::RustWebsocket => Format::Raw,
             Self::Json => Format::Json,
             Self::Proto => Format::Proto,
+            Self::Zws | Self::ZwsNull => Format::Zws,
             Self::Sse => Format::Sse,
         }
     }
@@ -52,6 +69,17 @@ impl Protocol {
     /// Whether a client can be told what it lost and how far it is.
     pub(crate) const fn is_told(self) -> bool {
         matches!(self, Self::Json | Self::Proto | Self::Sse)
+    }
+
+    /// Whether it is ØMQ's own over WebSockets.
+    pub(crate) const fn is_zws(self) -> bool {
+        matches!(self, Self::Zws | Self::ZwsNull)
+    }
+
+    /// Whether a client that is never heard is well: that of server-sent events cannot speak, and libzmq does not answer
+    /// pings on `ZWS2.0`. TCP says when such a one is gone.
+    pub(crate) const fn may_be_silent(self) -> bool {
+        self.is_zws() || matches!(self, Self::Sse)
     }
 
     /// Whether it is `trestle.v1.*`, in which a client says commands and is answered.
@@ -71,8 +99,16 @@ mod tests {
             Some(Protocol::RustWebsocket)
         );
         assert_eq!(Protocol::choose(["trestle.v1.proto", "trestle.v1.json"]), Some(Protocol::Proto));
-        assert_eq!(Protocol::choose(["ZWS2.0/NULL"]), None);
+        assert_eq!(Protocol::choose(["ZWS2.0/PLAIN"]), None);
         assert_eq!(Protocol::choose(["sse"]), None);
         assert_eq!(Protocol::choose([]), None);
+    }
+
+    #[test]
+    fn of_zws_null_is_taken_wherever_it_is_offered() {
+        assert_eq!(Protocol::choose(["ZWS2.0/NULL", "ZWS2.0"]), Some(Protocol::ZwsNull));
+        assert_eq!(Protocol::choose(["ZWS2.0", "ZWS2.0/NULL"]), Some(Protocol::ZwsNull));
+        assert_eq!(Protocol::choose(["ZWS2.0", "ZWS2.0/PLAIN"]), Some(Protocol::Zws));
+        assert_eq!(Protocol::choose(["trestle.v1.json", "ZWS2.0/NULL"]), Some(Protocol::Json));
     }
 }

@@ -127,6 +127,8 @@ pub(crate) struct Session {
     pub(crate) deflate: Option<Deflate>,
     /// Commands in a row that did not parse at all.
     pub(crate) unparsed: u8,
+    /// Of ZWS: the client's routing id or READY has come.
+    pub(crate) is_greeted: bool,
     /// Parts this session from an earlier one of the same number, for timers that were set for that one.
     pub(crate) generation: u32,
     /// The message that concerned it last, counted from 1: one that several subscriptions match counts once.
@@ -159,6 +161,7 @@ impl Session {
             close_code: None,
             deflate,
             unparsed: 0,
+            is_greeted: false,
             generation,
             last_seen: 0,
             heard: now,
@@ -178,7 +181,7 @@ impl Session {
 
     /// What a subscription asks for when the client is slow. Whoever cannot be told loses the oldest.
     pub(crate) fn policy(&self, held: &Subscription) -> Policy {
-        if self.protocol == Protocol::RustWebsocket { Policy::DropOldest } else { held.policy }
+        if self.protocol.is_told() { held.policy } else { Policy::DropOldest }
     }
 
     /// Whether a subscription has this policy, one that ended included while messages for it wait.

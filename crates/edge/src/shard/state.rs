@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use trestle_hub::encode::{LostCause, Subscribe};
-use trestle_hub::ws::Deflate;
+use trestle_hub::ws::{CloseCode, Deflate};
 use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Ticket, Visit};
 use trestle_messages::Position;
 
@@ -273,6 +273,14 @@ impl State {
         if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
             self.metrics.connections.of(socket.protocol).sub(1);
             self.metrics.closed.of(code).add(1);
+            if let Some(
+                code @ (CloseCode::BadRequest | CloseCode::UnsupportedData | CloseCode::PolicyViolation),
+            ) = code
+            {
+                let peer = socket.stream.peer_addr().map(|peer| peer.to_string()).ok();
+                let (protocol, code) = (socket.protocol.name(), code.value());
+                tracing::debug!(peer, protocol, code, "closed: what the client said is not of its protocol");
+            }
         }
         // After a storm the memory goes back, by and by.
         while self.sockets.last().is_some_and(Option::is_none) {

@@ -28,3 +28,4 @@ mod shutdown;
 mod silence;
 mod slow;
 mod source;
+mod zws;

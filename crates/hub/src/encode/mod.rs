@@ -15,6 +15,7 @@ mod reply;
 mod sse;
 mod syntax;
 mod typed;
+pub(crate) mod zws;
 
 #[cfg(test)]
 mod command_tests;
@@ -24,6 +25,8 @@ mod properties;
 mod publish_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zws_tests;
 
 use bytes::Bytes;
 use trestle_recorder::{Message, Slot};
@@ -54,11 +57,13 @@ pub enum Format {
     Sse,
     /// `trestle.v1.proto`: one protobuf message a binary frame.
     Proto,
+    /// ZWS 2.0: each ØMQ frame a binary message.
+    Zws,
 }
 
 impl Format {
     /// All, by their number.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Json, Self::Sse, Self::Proto];
+    pub const ALL: [Self; 5] = [Self::Raw, Self::Json, Self::Sse, Self::Proto, Self::Zws];
 
     /// Where a message keeps it.
     const fn slot(self) -> Slot {
@@ -73,7 +78,8 @@ impl Format {
 /// Room for an event's envelope: keys, position, time, a topic of usual length.
 const ENVELOPE_BYTES: usize = 192;
 
-/// The complete server frame (RFC 6455 §5.2: header and payload, not masked; of [`Format::Sse`] the bytes of its event)
+/// The complete server frame (RFC 6455 §5.2: header and payload, not masked; of [`Format::Sse`] the bytes of its event,
+/// of [`Format::Zws`] one for each ØMQ frame)
 /// that shows `message` in `format`.
 ///
 /// Made on the first call in the process, by whichever thread comes first; cloning it copies nothing.
@@ -83,13 +89,14 @@ pub fn frame<'a>(message: &Message<'a>, format: Format) -> &'a Bytes {
         Format::Json => json_frame(message, false),
         Format::Sse => sse::event(message, false),
         Format::Proto => proto::frame(message, false),
+        Format::Zws => zws::frames(message),
     })
 }
 
 /// The frame that shows `message` as a last value, as [`frame`] but marked. Made anew for each who asks.
 pub fn snapshot_frame(message: &Message<'_>, format: Format) -> Bytes {
     match format {
-        Format::Raw => frame(message, format).clone(),
+        Format::Raw | Format::Zws => frame(message, format).clone(),
         Format::Json => json_frame(message, true),
         Format::Sse => sse::event(message, true),
         Format::Proto => proto::frame(message, true),
@@ -106,7 +113,7 @@ fn json_frame(message: &Message<'_>, snapshot: bool) -> Bytes {
 /// Bodies below this are sent as they are: their header and name weigh more than what compression saves (RFC 7692).
 pub const DEFLATE_BYTES_MIN: usize = 256;
 
-/// The message as [`frame`] has it, compressed; as it is where that is no shorter. Shared as that is.
+/// The message as [`frame`] has it, which is one frame, compressed; as it is where that is no shorter. Shared as that is.
 pub fn deflated<'a>(
     message: &Message<'a>,
     format: Format,

@@ -39,7 +39,7 @@ impl<'a> ServerMessage<'a> {
         match format {
             Format::Sse => sse::server_message(self),
             Format::Proto => server_frame(Opcode::Binary, &proto::server_message(self)),
-            Format::Json | Format::Raw => {
+            Format::Json | Format::Raw | Format::Zws => {
                 let json = serde_json::to_vec(self).expect("all keys are strings, and nothing else can fail");
                 server_frame(Opcode::Text, &json)
             }

@@ -95,6 +95,8 @@ impl Hub {
             Incoming::Pong(_) => {}
             // The original page says nothing; what it might say concerns nobody.
             _ if session.protocol == Protocol::RustWebsocket => {}
+            Incoming::Binary(payload) if session.protocol.is_zws() => self.hear_zws(id, payload),
+            _ if session.protocol.is_zws() => self.refuse_zws(id, CloseCode::UnsupportedData),
             _ => {
                 let parsed = match (session.protocol, incoming) {
                     (Protocol::Proto, Incoming::Binary(payload)) => encode::parse_proto(payload),

@@ -16,6 +16,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod visit;
+mod zws;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -242,16 +243,17 @@ impl Hub {
         if session.phase != Phase::Open {
             return;
         }
-        // Of server-sent events' clients nothing is ever heard; TCP says when they are gone.
-        let is_heard = session.protocol != Protocol::Sse;
-        let (protocol, heard) = (session.protocol, if is_heard { session.heard } else { self.now });
+        let protocol = session.protocol;
+        let heard = if protocol.may_be_silent() { self.now } else { session.heard };
         let silent = self.now.saturating_duration_since(heard);
+        let unheard = self.now.saturating_duration_since(session.heard);
         if silent >= self.limits.half_open_timeout {
             self.counts.closed_silent += 1;
             self.end(id);
             return;
         }
-        if silent >= self.limits.ping_interval {
+        // A ping also keeps a quiet connection open through proxies, answered or not.
+        if unheard >= self.limits.ping_interval && protocol != Protocol::Sse {
             self.push_reply(id, ping.clone());
         }
         if protocol.is_told() {

@@ -41,6 +41,7 @@ impl Hub {
         topics: impl IntoIterator<Item = &'a [u8]>,
     ) -> SessionId {
         self.opened = self.opened.wrapping_add(1);
+        let deflate = deflate.filter(|_| protocol.may_compress());
         let session = Session::new(protocol, deflate, self.limits.message_bytes_max, self.opened, self.now);
         let id = SessionId::try_from(self.sessions.insert(session)).expect("less than 2^32 sessions");
         self.take_place(id);
@@ -52,6 +53,7 @@ impl Hub {
             let welcome = Welcome { session: &name, position, heartbeat_ms, expires_at: None, stale };
             self.reply(id, &ServerMessage::Welcome(welcome));
         }
+        self.greet_zws(id);
         for topic in topics {
             self.subscribe(id, topic, false, Terms::default());
         }

@@ -1,0 +1,91 @@
+//! ØMQ over WebSockets, as ZeroMQ RFC 45 (ZWS 2.0) has it: a flag byte before each ØMQ frame.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use trestle_messages::topic::TOPIC_BYTES_MAX;
+use trestle_recorder::Message;
+
+use crate::ws::{Opcode, server_frame, server_frame_header};
+
+/// The last ØMQ frame of a message.
+const LAST: u8 = 0;
+/// More of the message follow.
+const MORE: u8 = 1;
+/// A command of the protocol itself.
+const COMMAND: u8 = 2;
+
+/// The longest header of a server's frame (RFC 6455 §5.2) and the flag byte.
+const FRAME_OVERHEAD_BYTES: usize = 10 + 1;
+
+/// The message as its publisher sent it, alias and split undone, each ØMQ frame a binary message: all in one piece, so that
+/// none goes out without the others. jszmq keeps half of one for whatever comes next.
+pub(super) fn frames(message: &Message<'_>) -> Bytes {
+    let frames: Vec<_> = message.original_frames().collect();
+    let bytes = frames.iter().map(|frame| frame.len() + FRAME_OVERHEAD_BYTES).sum();
+    let mut out = BytesMut::with_capacity(bytes);
+    for (nth, frame) in frames.iter().enumerate() {
+        let flag = if nth + 1 < frames.len() { MORE } else { LAST };
+        out.put_slice(&server_frame_header(Opcode::Binary, true, false, 1 + frame.len()));
+        out.put_u8(flag);
+        out.put_slice(frame);
+    }
+    out.freeze()
+}
+
+/// The first message of `ZWS2.0` each way: an empty routing id.
+pub(crate) fn routing_id() -> Bytes {
+    server_frame(Opcode::Binary, &[LAST])
+}
+
+/// The first message of `ZWS2.0/NULL` each way (ZMTP's READY): a SUB may well have an XPUB before it.
+pub(crate) fn ready() -> Bytes {
+    let mut payload = vec![COMMAND, 5];
+    payload.extend_from_slice(b"READY\x0bSocket-Type\0\0\0\x04XPUB");
+    server_frame(Opcode::Binary, &payload)
+}
+
+/// Whether a client's first message on `ZWS2.0/NULL` is the READY of a SUB or an XSUB.
+pub(crate) fn is_ready_of_subscriber(payload: &[u8]) -> bool {
+    let Some(mut rest) = payload.strip_prefix(b"\x02\x05READY") else { return false };
+    let mut is_subscriber = false;
+    while !rest.is_empty() {
+        let Some((name, value, behind)) = property(rest) else { return false };
+        // Names are in any case (ZMTP 3.1).
+        if name.eq_ignore_ascii_case(b"Socket-Type") {
+            is_subscriber = matches!(value, b"SUB" | b"XSUB");
+        }
+        rest = behind;
+    }
+    is_subscriber
+}
+
+/// A name, its value, and what is behind them.
+fn property(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (name_bytes, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*name_bytes))?;
+    let (value_bytes, rest) = rest.split_first_chunk::<4>()?;
+    let (value, rest) = rest.split_at_checked(u32::from_be_bytes(*value_bytes) as usize)?;
+    (!name.is_empty()).then_some((name, value, rest))
+}
+
+/// Whether a client's first message on `ZWS2.0` is a routing id: a last frame.
+pub(crate) fn is_routing_id(payload: &[u8]) -> bool {
+    matches!(payload, [LAST, id @ ..] if id.len() <= TOPIC_BYTES_MAX)
+}
+
+/// What a SUB or XSUB says after that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish<'a> {
+    /// Everything whose topic begins so.
+    Subscribe(&'a [u8]),
+    /// That no more.
+    Unsubscribe(&'a [u8]),
+}
+
+/// `00 01 topic` or `00 00 topic`; `None` for whatever else: messages of a XSUB's user go nowhere here.
+pub(crate) fn parse(payload: &[u8]) -> Option<Wish<'_>> {
+    match payload {
+        [LAST, 1, topic @ ..] if topic.len() <= TOPIC_BYTES_MAX => Some(Wish::Subscribe(topic)),
+        [LAST, 0, topic @ ..] if topic.len() <= TOPIC_BYTES_MAX => Some(Wish::Unsubscribe(topic)),
+        _ => None,
+    }
+}
