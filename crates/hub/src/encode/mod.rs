@@ -79,8 +79,7 @@ impl Format {
 const ENVELOPE_BYTES: usize = 192;
 
 /// The complete server frame (RFC 6455 §5.2: header and payload, not masked; of [`Format::Sse`] the bytes of its event,
-/// of [`Format::Zws`] one for each ØMQ frame)
-/// that shows `message` in `format`.
+/// of [`Format::Zws`] one for each ØMQ frame) that shows `message` in `format`.
 ///
 /// Made on the first call in the process, by whichever thread comes first; cloning it copies nothing.
 pub fn frame<'a>(message: &Message<'a>, format: Format) -> &'a Bytes {

@@ -1,7 +1,7 @@
 //! ØMQ over WebSockets, as ZeroMQ RFC 45 (ZWS 2.0) has it: a flag byte before each ØMQ frame.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use trestle_messages::topic::TOPIC_BYTES_MAX;
+use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 use trestle_recorder::Message;
 
 use crate::ws::{Opcode, server_frame, server_frame_header};
@@ -81,11 +81,15 @@ pub(crate) enum Wish<'a> {
     Unsubscribe(&'a [u8]),
 }
 
-/// `00 01 topic` or `00 00 topic`; `None` for whatever else: messages of a XSUB's user go nowhere here.
+/// `00 01 topic` or `00 00 topic`; `None` for whatever else: messages of an XSUB's user go nowhere here.
 pub(crate) fn parse(payload: &[u8]) -> Option<Wish<'_>> {
-    match payload {
-        [LAST, 1, topic @ ..] if topic.len() <= TOPIC_BYTES_MAX => Some(Wish::Subscribe(topic)),
-        [LAST, 0, topic @ ..] if topic.len() <= TOPIC_BYTES_MAX => Some(Wish::Unsubscribe(topic)),
+    let [LAST, verb, topic @ ..] = payload else { return None };
+    if topic.len() > TOPIC_BYTES_MAX || is_reserved(topic) {
+        return None;
+    }
+    match verb {
+        1 => Some(Wish::Subscribe(topic)),
+        0 => Some(Wish::Unsubscribe(topic)),
         _ => None,
     }
 }

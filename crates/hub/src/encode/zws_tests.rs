@@ -87,6 +87,7 @@ fn a_topic_has_its_bound() {
     let wish = |n: usize| [&[0, 1][..], &vec![7; n]].concat();
     assert!(parse(&wish(TOPIC_BYTES_MAX)).is_some());
     assert_eq!(parse(&wish(TOPIC_BYTES_MAX + 1)), None);
+    assert_eq!(parse(b"\0\x01\0trestle"), None, "beats are no clients' business");
 }
 
 #[test]
