@@ -141,12 +141,24 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .map(|path: FullPath, headers: HeaderMap| file(path.as_str(), &headers));
-    let other = warp::any().map(|| {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET, or POST /publish\n".to_owned());
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        response
-    });
-    websocket.or(stream).unify().or(publish).unify().or(file).unify().or(other).unify()
+    let post_only = warp::path("publish").and(warp::path::end()).map(|| not_allowed("POST"));
+    let read_only = warp::any().map(|| not_allowed("GET, HEAD"));
+    websocket
+        .or(stream)
+        .unify()
+        .or(publish.or(post_only).unify())
+        .unify()
+        .or(file)
+        .unify()
+        .or(read_only)
+        .unify()
+}
+
+/// `allow`: the methods that there are (RFC 9110 §10.2.1).
+fn not_allowed(allow: &'static str) -> Response {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("{allow} alone\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    response
 }
 
 /// The query as it came, since topics need not be UTF-8.

@@ -68,4 +68,6 @@ fn what_is_not_there_is_not_found_and_other_methods_are_not_allowed() {
         let answer = Request::new("POST", path).with("Content-Length", "0").to(edge.address());
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{path}");
     }
+    let answer = Request::get("/publish?topic=chat/1").to(edge.address());
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
 }
