@@ -135,6 +135,7 @@ async def run(options: argparse.Namespace) -> bool:
             ("missing, and told", total.missing_told),
             ("missing, and NOT told", total.missing_untold),
             ("on the way to a killed forwarder", total.never_recorded),
+            ("begun anew, as told", total.begun_anew),
             ("duplicates", total.duplicates),
             ("out of order", total.out_of_order),
             ("clients that did not get the end", len(behind)),

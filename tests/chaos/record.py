@@ -3,6 +3,8 @@
 The feed numbers the messages of each topic. A client's record is right if after n comes n + 1. A number that comes again
 is a duplicate, a smaller one is out of order. A gap is right only if the client was told before of a loss that may have
 been this one, or if nobody could have it: what a publisher had on its way to a forwarder that was killed was never recorded.
+A subscription that was refused its resume point as unknown begins anew where its edge stands. That may be before what another
+edge had sent already, so each topic may go back once.
 """
 
 from collections import Counter
@@ -17,6 +19,7 @@ class Verdict:
     replayed: int = 0
     duplicates: int = 0
     out_of_order: int = 0
+    begun_anew: int = 0
     missing_untold: int = 0
     missing_told: int = 0
     never_recorded: int = 0
@@ -28,6 +31,7 @@ class Verdict:
         self.replayed += other.replayed
         self.duplicates += other.duplicates
         self.out_of_order += other.out_of_order
+        self.begun_anew += other.begun_anew
         self.missing_untold += other.missing_untold
         self.missing_told += other.missing_told
         self.never_recorded += other.never_recorded
@@ -50,11 +54,18 @@ class Record:
         self._last: dict[str, int] = {}
         # Topics that went on since the last loss was told: a gap in one of these was not told.
         self._settled: set[str] = set()
+        # Topics that were told to begin anew, and have not yet.
+        self._may_go_back: set[str] = set()
 
     def event(self, topic: str, number: int) -> None:
         verdict = self.verdict
         verdict.events += 1
         last = self._last.get(topic)
+        if topic in self._may_go_back:
+            self._may_go_back.remove(topic)
+            if last is not None and number <= last:
+                verdict.begun_anew += 1
+                last = None
         if last is not None and number <= last:
             if number == last:
                 verdict.duplicates += 1
@@ -74,6 +85,8 @@ class Record:
     def lost(self, cause: str) -> None:
         self.verdict.told[cause] += 1
         self._settled.clear()
+        if cause == "unknown_position":
+            self._may_go_back = set(self._last)
 
     def judge(self, recorded: dict[str, set[int]] | None) -> Verdict:
         """Everything, gaps included. `recorded`: all that was, by topic; None where nobody knows: then all was."""

@@ -31,3 +31,11 @@ def test_what_was_never_recorded_is_nobodys_loss():
 def test_a_loss_told_excuses_no_repeat():
     assert judged(5, "epoch_changed", 5).duplicates == 1
     assert judged(5, 6, "epoch_changed", 5).out_of_order == 1
+
+
+def test_who_begins_anew_may_go_back_once():
+    verdict = judged(5, 6, "unknown_position", 5, 6, 7)
+    assert verdict.is_clean and verdict.begun_anew == 1
+    assert judged(5, 6, "unknown_position", 6, 6).duplicates == 1
+    assert judged(5, 6, "unknown_position", 7, 7).duplicates == 1, "it has gone on, and begins anew no more"
+    assert judged(5, 6, "unknown_position", 5, 7).missing_untold == 1

@@ -203,6 +203,7 @@ pub enum Unrecovered {
     /// No topic of the subscription is recorded.
     NotRecorded,
     /// The position is not of this installation, or of a release that lays them out otherwise.
+    /// Or it is ahead of this edge, and the forwarder could not be asked.
     UnknownPosition,
 }
 
