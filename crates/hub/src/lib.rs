@@ -10,6 +10,7 @@ mod backlog;
 mod catch_up;
 pub mod encode;
 mod error_code;
+mod grant;
 mod hub;
 mod limits;
 mod pace;
@@ -21,6 +22,7 @@ pub mod wheel;
 pub mod ws;
 
 pub use error_code::ErrorCode;
+pub use grant::{Denied, Expiry, Grant, Prefixes};
 pub use hub::{Counts, Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
 pub use limits::Limits;
 pub use protocol::Protocol;
