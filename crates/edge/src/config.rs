@@ -1,22 +1,21 @@
 //! The edge's flags: as typed ([`Config`]) and, checked against each other, as usable ([`Upstream`]).
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::Parser;
+use ipnet::IpNet;
 use trestle_hub::Limits;
 use trestle_process::config::Common;
 use trestle_process::exit::Exit;
 use trestle_process::grpc::LinkToken;
 use trestle_process::source::{Endpoint, Source};
-use trestle_process::zmq::Bounds;
 use trestle_recorder::{RecordRule, RecordRules, SplitRule};
 use warp::http::Uri;
 
-use crate::admission::Rate;
+use crate::address::network;
+use crate::limits::Flags;
 
 /// Serves browsers from a forwarder's link (--link), or directly from any ØMQ publisher (--source).
 #[derive(Debug, Clone, Parser)]
@@ -79,48 +78,18 @@ pub struct Config {
     /// Threads that deliver, each with its own listener and connections. Default: one per core.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
-    /// What the newest messages cost in memory before the oldest are dropped. Slow clients are fed from here, so that
-    /// they cost no queue of their own. 64 MiB is some seconds of the fastest feed.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
-    pub log_bytes_max: ByteSize,
-    /// Bytes that wait for a client that does not read: 4 MiB is some seconds of a busy feed. Beyond it the client's
-    /// policy decides: oldest messages dropped, or closed with 4008.
-    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
-    pub outbox_bytes_max: ByteSize,
-    /// A WebSocket message from a client; commands are small. Beyond it: closed with 1009.
-    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
-    pub message_bytes_max: ByteSize,
-    /// A ØMQ frame from upstream. Beyond it: that connection is cut, counted, logged and tried again. All frames of a
-    /// message together may have sixteen times as much; beyond that it is dropped and counted.
-    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = frame_bytes)]
-    pub frame_bytes_max: ByteSize,
-    /// Messages that ØMQ queues from each upstream peer before the peer drops. 100,000: a second's stall at that rate.
-    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(i32).range(1..))]
-    pub recv_hwm: i32,
-    /// Subscriptions of one client. 1,000: more than a page shows, few enough for any machine. Beyond it: an error reply.
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
-    pub subscriptions_max: usize,
-
-    /// Clients that may connect in a second, over all shards. Beyond it they get 503 with a Retry-After that spreads them
-    /// over the seconds it takes to serve them, so that a storm of reconnects does not keep those who are connected
-    /// waiting. Default: no limit; compose.yaml sets one.
-    #[arg(long, value_name = "PER_SECOND")]
-    pub connection_rate: Option<NonZeroU32>,
-    /// So many may connect at once after a quiet while. Default: what --connection-rate admits in a second.
-    #[arg(long, value_name = "COUNT")]
-    pub connection_burst: Option<NonZeroU32>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub limits: Flags,
+    /// Proxies whose X-Forwarded-For says where a client is, for limits and logs: a network such as 10.0.0.0/8, or an address.
+    /// Default: nobody is believed, and a client is where its connection comes from. Repeatable.
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    pub trusted_proxy: Vec<IpNet>,
 
     /// A silent client is pinged, and told its position, this often. 25 s: some mobile networks forget a connection
     /// after 30 s.
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub ping_interval: Duration,
-    /// A client that says nothing, not even a pong, or takes no byte of what is sent for this long is gone. 60 s: two
-    /// pings may be lost.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    pub half_open_timeout: Duration,
-    /// A connection has this long to finish its HTTP request. 10 s: slow phones do, idle attackers do not.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    pub handshake_timeout: Duration,
     /// How long an edge takes to leave, at most. After SIGTERM or Control.Drain it takes no new clients, and closes those
     /// it has evenly over this time less 5s, so that they come back elsewhere without a storm; few clients at 100 a second.
     /// Who has not left in the end is cut. 30s: 400 a second where there are 10,000. A container needs a longer grace period.
@@ -214,18 +183,6 @@ impl Config {
         }
     }
 
-    /// How many clients may connect.
-    ///
-    /// # Errors
-    /// An [`Exit`] with code 64 where there is a burst and no rate.
-    pub(crate) fn connection_rate(&self) -> Result<Option<Rate>, Exit> {
-        match (self.connection_rate, self.connection_burst) {
-            (None, Some(_)) => Err(Exit::usage("--connection-burst needs --connection-rate")),
-            (None, None) => Ok(None),
-            (Some(a_second), burst) => Ok(Some(Rate { a_second, burst: burst.unwrap_or(a_second) })),
-        }
-    }
-
     /// What private gRPC services ask of their callers.
     ///
     /// # Errors
@@ -237,25 +194,7 @@ impl Config {
 
     /// The bounds of each session.
     pub fn limits(&self) -> Limits {
-        Limits {
-            outbox_bytes_max: bytes(self.outbox_bytes_max),
-            message_bytes_max: bytes(self.message_bytes_max),
-            subscriptions_max: self.subscriptions_max,
-            ping_interval: self.ping_interval,
-            half_open_timeout: self.half_open_timeout,
-            ..Limits::default()
-        }
-    }
-
-    /// The bounds of each ØMQ socket.
-    pub fn bounds(&self) -> Bounds {
-        let frame_bytes_max = i64::try_from(self.frame_bytes_max.as_u64()).unwrap_or(i64::MAX);
-        Bounds { frame_bytes_max, recv_hwm: self.recv_hwm, ..Bounds::default() }
-    }
-
-    /// The bound of the log in bytes.
-    pub fn log_bytes_max(&self) -> usize {
-        bytes(self.log_bytes_max)
+        self.limits.of_sessions(self.ping_interval)
     }
 
     /// How many shards run.
@@ -265,18 +204,7 @@ impl Config {
     }
 }
 
-fn bytes(size: ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
-}
-
-/// A segment of the log, and so a message, stays below 4 GiB: sixteen frames of at most 128 MiB do.
-fn frame_bytes(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse()?;
-    let allowed = ByteSize::b(1)..=ByteSize::mib(128);
-    if allowed.contains(&size) { Ok(size) } else { Err("must be between 1 byte and 128MiB".to_owned()) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must be more than 0".to_owned()),
         Ok(duration) => Ok(duration),
@@ -293,8 +221,12 @@ fn http_url(text: &str) -> Result<Uri, String> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::num::NonZeroU32;
+
+    use trestle_process::zmq::Bounds;
 
     use super::*;
+    use crate::admission::Rate;
 
     fn parse(args: &str) -> Result<Config, String> {
         let args = std::iter::once("trestle-edge").chain(args.split_whitespace());
@@ -346,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_a_seconds_worth_and_needs_a_rate() {
-        let rate = |args: &str| parse(args).unwrap().connection_rate().map_err(|exit| exit.reason);
+        let rate = |args: &str| parse(args).unwrap().limits.connection_rate().map_err(|exit| exit.reason);
         let of = |a_second, burst| {
             let [a_second, burst] = [a_second, burst].map(|n| NonZeroU32::new(n).unwrap());
             Ok(Some(Rate { a_second, burst }))
@@ -361,7 +293,7 @@ mod tests {
     fn defaults_are_those_of_the_sessions_and_sockets() {
         let config = Config::default();
         assert_eq!(config.limits(), Limits::default());
-        assert_eq!(config.bounds(), Bounds::default());
+        assert_eq!(config.limits.of_sockets(), Bounds::default());
         assert!(config.shards() >= 1);
     }
 
@@ -379,6 +311,9 @@ mod tests {
             "--frame-bytes-max 1GiB",
             "--recv-hwm 0",
             "--connection-rate 0",
+            "--address-connections-max 0",
+            "--head-bytes-max 4KiB",
+            "--trusted-proxy nginx",
             "--split x",
         ] {
             let flag = args.split(' ').next().unwrap();

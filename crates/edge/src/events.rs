@@ -6,13 +6,18 @@ use percent_encoding::percent_decode_str;
 use trestle_hub::encode::{HZ_MAX, HZ_MIN, Policy, Since, Subscribe, interval_of};
 use trestle_messages::{PositionError, topic};
 
+use crate::limits::Guest;
+
 const KNOWN: &str =
     "known are `topic`, which may be repeated, `exact`, `snapshot`, `since`, `policy` and `max_hz`";
 
 /// A request that is granted, in the extensions of its response: the shard puts the stream in place of the body, which
 /// cannot go from one thread to another as warp's bodies can.
 #[derive(Debug, Clone)]
-pub(crate) struct Granted(pub(crate) Subscribe);
+pub(crate) struct Granted {
+    pub(crate) wanted: Subscribe,
+    pub(crate) guest: Guest,
+}
 
 /// What a request asks for. Without a topic it gets everything. `last_event_id`, which a browser adds when it comes back to
 /// the same URL, goes before `since`.

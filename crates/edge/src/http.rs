@@ -2,7 +2,7 @@
 //! the accept loop that serves it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,8 @@ use crate::assets::{self, Asset};
 use crate::drain::Draining;
 use crate::events::{self, Granted};
 use crate::ingest::Upstream;
-use crate::metrics::{Refusal, ShardMetrics};
+use crate::limits::{Floods, Full, Guest, Place, Room};
+use crate::metrics::{Label as _, Refusal, ShardMetrics};
 use crate::publish::{Outcome, Publications, post};
 
 /// What the page may do: nothing that does not come from here.
@@ -35,12 +36,17 @@ const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'non
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// What makes a repeat known (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// A place becomes free when a client goes: nobody knows when.
+const ROOM_AFTER_SECONDS: u32 = 5;
 /// Known to nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The client's address, put into each request by the accept loop.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+/// Who asks, put into each request by the accept loop: where it is, and the place of its connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    pub(crate) address: IpAddr,
+    pub(crate) place: Arc<Place>,
+}
 
 /// An accepted handshake, on its way to the shard.
 pub(crate) struct Opening {
@@ -49,6 +55,7 @@ pub(crate) struct Opening {
     pub(crate) deflate: Option<Deflate>,
     /// The URL's `topic`s.
     pub(crate) topics: Vec<Vec<u8>>,
+    pub(crate) guest: Guest,
     pub(crate) upgrade: OnUpgrade,
     /// Told when the subscriptions stand: then the 101 may go out.
     pub(crate) stands: oneshot::Sender<()>,
@@ -60,6 +67,8 @@ pub(crate) struct Door {
     pub(crate) openings: mpsc::UnboundedSender<Opening>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) room: Arc<Room>,
+    pub(crate) floods: Arc<Floods>,
     pub(crate) draining: Draining,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) subscriptions_max: usize,
@@ -81,21 +90,51 @@ impl Door {
         Some(response)
     }
 
-    /// The answer to a client for whom it is too early, or who is one too many in this second; `None` has taken a place. It
+    /// The place of a client that may stay; or the answer to one for whom it is too early, or who is one too many. That
     /// comes before there is anything of a session, so that a storm costs little more than reading its requests.
-    fn turn_away(&self) -> Option<Response> {
+    fn admit(&self, visitor: &Visitor) -> Result<Guest, Box<Response>> {
         if !self.upstream.is_ready() {
-            self.metrics.refusals.of(Refusal::NotReady).add(1);
-            return Some(unavailable("not ready: nothing has come from upstream yet", Duration::ZERO));
+            let why = "not ready: nothing has come from upstream yet";
+            self.note(Refusal::NotReady, why, visitor.address);
+            return Err(unavailable(why, Duration::ZERO).into());
         }
-        let after = self.admission.admit(Instant::now()).err()?;
-        self.metrics.refusals.of(Refusal::ConnectionRate).add(1);
-        Some(unavailable("too many clients connect at the moment", after))
+        let guest = self.room.stay(&visitor.place, visitor.address);
+        let guest = guest.map_err(|full| self.turn_away(full, visitor.address))?;
+        self.admission.admit(Instant::now()).map(|()| guest).map_err(|after| {
+            let why = "too many clients connect at the moment";
+            self.note(Refusal::ConnectionRate, why, visitor.address);
+            unavailable(why, after).into()
+        })
     }
 
-    fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, peer: Option<Peer>) -> Response {
+    /// The answer to a client for whom there is no room.
+    pub(crate) fn turn_away(&self, full: Full, address: IpAddr) -> Response {
+        let (refusal, status, why) = match full {
+            Full::Edge => (
+                Refusal::Connections,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "as many connections are open here as may be",
+            ),
+            Full::Address => (
+                Refusal::AddressConnections,
+                StatusCode::TOO_MANY_REQUESTS,
+                "as many connections are open from this address as may be",
+            ),
+        };
+        let mut response = self.refuse(refusal, status, why, address);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ROOM_AFTER_SECONDS));
+        response
+    }
+
+    /// Counts a refusal and logs it.
+    pub(crate) fn note(&self, refusal: Refusal, why: &str, address: IpAddr) {
         self.metrics.refusals.of(refusal).add(1);
-        tracing::debug!(peer = peer.map(|Peer(peer)| peer.to_string()), why, "no WebSocket");
+        tracing::debug!(%address, why, "refused");
+        self.floods.note(&refusal.text(), address);
+    }
+
+    fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, address: IpAddr) -> Response {
+        self.note(refusal, why, address);
         text(status, format!("{why}\n"))
     }
 }
@@ -111,17 +150,17 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         .and(warp::header::headers_cloned())
         .and(raw_query())
         .and(warp::ext::optional::<OnUpgrade>())
-        .and(warp::ext::optional::<Peer>())
-        .then(move |headers, query: String, upgrade, peer| {
-            handshake(door.clone(), headers, query, upgrade, peer)
+        .and(visitor())
+        .then(move |headers, query: String, upgrade, visitor| {
+            handshake(door.clone(), headers, query, upgrade, visitor)
         });
     let stream = warp::path("events")
         .and(warp::path::end())
         .and(warp::get())
         .and(warp::header::headers_cloned())
         .and(raw_query())
-        .and(warp::ext::optional::<Peer>())
-        .map(move |headers, query: String, peer| event_stream(&stream_door, &headers, &query, peer));
+        .and(visitor())
+        .map(move |headers, query: String, visitor| event_stream(&stream_door, &headers, &query, &visitor));
     let publish = warp::path("publish")
         .and(warp::path::end())
         .and(warp::post())
@@ -161,6 +200,11 @@ fn not_allowed(allow: &'static str) -> Response {
     response
 }
 
+/// Who asks. The accept loop has put it into every request.
+fn visitor() -> impl Filter<Extract = (Visitor,), Error = Infallible> + Clone {
+    warp::ext::optional().map(|visitor: Option<Visitor>| visitor.expect("the accept loop says who asks"))
+}
+
 /// The query as it came, since topics need not be UTF-8.
 fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
     warp::query::raw().or(warp::any().map(String::new)).unify()
@@ -171,41 +215,47 @@ async fn handshake(
     headers: HeaderMap,
     query: String,
     upgrade: Option<OnUpgrade>,
-    peer: Option<Peer>,
+    visitor: Visitor,
 ) -> Response {
     let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let handshake = match Handshake::parse(lines) {
         Ok(handshake) => handshake,
-        Err(error) => return malformed(&door, error, peer),
+        Err(error) => return malformed(&door, error, visitor.address),
     };
     if headers.get_all(HOST).iter().count() != 1 {
         // RFC 9112 §3.2; hyper lets it pass.
         let why = "a request has exactly one Host header";
-        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, peer);
+        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, visitor.address);
     }
     if has_body(&headers) {
         // Hyper hands the bytes behind the head to the WebSocket, where a proxy on the way may see a body.
-        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, "a handshake has no body", peer);
+        return door.refuse(
+            Refusal::Malformed,
+            StatusCode::BAD_REQUEST,
+            "a handshake has no body",
+            visitor.address,
+        );
     }
     let Some(protocol) = Protocol::choose(handshake.protocols.iter().copied()) else {
         let names = Protocol::WEBSOCKET.map(Protocol::name).join(", ");
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
-        return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, peer);
+        return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, visitor.address);
     };
     let topics = match topics(&query, protocol, door.subscriptions_max) {
         Ok(topics) => topics,
-        Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
+        Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
-    if let Some(refusal) = door.turn_away() {
-        return refusal;
-    }
+    let guest = match door.admit(&visitor) {
+        Ok(guest) => guest,
+        Err(refusal) => return *refusal,
+    };
     let Some(upgrade) = upgrade else {
         let why = "this connection cannot be upgraded; HTTP/1.1 is needed";
-        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, peer);
+        return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, visitor.address);
     };
     let (stands, standing) = oneshot::channel();
     let deflate = handshake.deflate.map(|(deflate, _)| deflate).filter(|_| protocol.may_compress());
-    let _ = door.openings.send(Opening { protocol, deflate, topics, upgrade, stands });
+    let _ = door.openings.send(Opening { protocol, deflate, topics, guest, upgrade, stands });
     if standing.await.is_err() {
         // It began to drain meanwhile.
         door.metrics.refusals.of(Refusal::Draining).add(1);
@@ -215,22 +265,23 @@ async fn handshake(
 }
 
 /// Grants a stream of server-sent events, of which the shard makes the body.
-fn event_stream(door: &Door, headers: &HeaderMap, query: &str, peer: Option<Peer>) -> Response {
+fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor) -> Response {
     let last_event_id = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let wanted = match events::parse(query, last_event_id, door.subscriptions_max) {
         Ok(wanted) => wanted,
-        Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, peer),
+        Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
-    if let Some(refusal) = door.turn_away() {
-        return refusal;
-    }
+    let guest = match door.admit(visitor) {
+        Ok(guest) => guest,
+        Err(refusal) => return *refusal,
+    };
     let mut response = Response::default();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A proxy that gathers a response before it passes it on would never be done.
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    response.extensions_mut().insert(Granted(wanted));
+    response.extensions_mut().insert(Granted { wanted, guest });
     response
 }
 
@@ -252,10 +303,10 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
-fn malformed(door: &Door, error: HandshakeError, peer: Option<Peer>) -> Response {
+fn malformed(door: &Door, error: HandshakeError, address: IpAddr) -> Response {
     let refusal = if error == HandshakeError::WrongVersion { Refusal::Version } else { Refusal::Malformed };
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut response = door.refuse(refusal, status, &error.to_string(), peer);
+    let mut response = door.refuse(refusal, status, &error.to_string(), address);
     insert(&mut response, &error.headers());
     response
 }

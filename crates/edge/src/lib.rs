@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod admission;
 mod assets;
 pub mod config;
@@ -28,6 +29,7 @@ mod drain;
 mod events;
 mod http;
 pub mod ingest;
+pub mod limits;
 mod memory;
 pub mod metrics;
 mod publish;
@@ -36,6 +38,7 @@ mod shard;
 pub mod tally;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,9 +52,11 @@ use trestle_recorder::Log;
 
 pub use config::Config;
 
+use address::Proxies;
 use admission::Admission;
 use drain::{Drain, Draining, Emptied, LINGER};
 use ingest::{Ingest, Upstream};
+use limits::{Floods, Room};
 use metrics::ShardMetrics;
 
 /// How often [`Running::ready`] looks.
@@ -86,24 +91,24 @@ pub struct Running {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let ingest_options = ingest::Options {
         upstream: config.upstream()?,
-        bounds: config.bounds(),
+        bounds: config.limits.of_sockets(),
         interest_linger: config.interest_linger,
     };
-    let (rate, token) = (config.connection_rate()?, config.link_token()?);
+    let (rate, token) = (config.limits.connection_rate()?, config.link_token()?);
     let way = publish::Way::of(&config)?;
     shard::raise_limit();
-    let listeners = shard::listeners(config.listen, config.shards(), config.half_open_timeout)?;
+    let listeners = shard::listeners(config.listen, config.shards(), config.limits.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
     let metrics_listener = private_http::bind("--metrics", config.metrics).await?;
     let metrics_address = metrics_listener.local_addr()?;
 
-    let log = Arc::new(Log::new(config.log_bytes_max()));
+    let log = Arc::new(Log::new(config.limits.log_bytes_max()));
     let appended: Vec<_> = listeners.iter().map(|_| Arc::new(Notify::new())).collect();
     let mut ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
     let upstream = Arc::clone(&ingest.upstream);
     let mut tasks = Vec::new();
     let options = config.recorder.clone().map(|url| {
-        let message_bytes_max = ingest::message_bytes_max(config.bounds());
+        let message_bytes_max = ingest::message_bytes_max(config.limits.of_sockets());
         Arc::new(recorder::Options { url, token, message_bytes_max })
     });
     let (publications, publishing) = publish::start(way, &config, options.as_ref())?;
@@ -119,6 +124,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
 
     let admission = Arc::new(Admission::new(rate, Instant::now()));
+    let limits = &config.limits;
+    let [connections_max, address_connections_max] =
+        [limits.connections_max, limits.address_connections_max].map(|max| max.map(NonZeroU32::get));
+    let proxies = Proxies::new(&config.trusted_proxy);
+    let room = Arc::new(Room::new(proxies, connections_max, address_connections_max));
+    let floods = Arc::new(Floods::default());
     let (stop, stopping) = watch::channel(false);
     let (failed, failures) = mpsc::unbounded_channel();
     let (occupied, emptied) = Emptied::new();
@@ -131,7 +142,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let options = shard::Options {
             name: format!("{:08x}-{nth}", u32::from_be_bytes(replica)),
             limits: config.limits(),
-            handshake_timeout: config.handshake_timeout,
+            handshake_timeout: config.limits.handshake_timeout,
+            head_bytes_max: config.limits.head_bytes_max(),
             flush_window: config.flush_window,
             log: Arc::clone(&log),
             appended,
@@ -141,6 +153,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             publications: publications.clone(),
             metrics: Arc::clone(&counts[nth]),
             admission: Arc::clone(&admission),
+            room: Arc::clone(&room),
+            floods: Arc::clone(&floods),
             draining: drain.draining(),
             occupied: occupied.clone(),
             stopping: stopping.clone(),

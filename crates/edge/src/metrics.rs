@@ -19,7 +19,7 @@ use crate::ingest::Upstream;
 use crate::publish::Outcomes;
 use crate::tally::Tally;
 
-/// Why a request for a WebSocket got none.
+/// Why a connection, or a request for a WebSocket or an event stream, was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// No subprotocol that we speak was offered.
@@ -36,6 +36,14 @@ pub enum Refusal {
     Draining,
     /// More clients connect than `--connection-rate` admits.
     ConnectionRate,
+    /// As many connections are open as `--connections-max` allows.
+    Connections,
+    /// The client's address has as many as `--address-connections-max` allows.
+    AddressConnections,
+    /// No whole request came within `--handshake-timeout`.
+    HandshakeTimeout,
+    /// A request's head has more than `--head-bytes-max`, or more than 100 headers.
+    Head,
 }
 
 /// Why messages that a session wanted were not sent.
@@ -64,6 +72,10 @@ impl Label for Refusal {
         Self::NotReady,
         Self::Draining,
         Self::ConnectionRate,
+        Self::Connections,
+        Self::AddressConnections,
+        Self::HandshakeTimeout,
+        Self::Head,
     ];
 
     fn text(self) -> String {
@@ -75,6 +87,10 @@ impl Label for Refusal {
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
             Self::ConnectionRate => "connection_rate",
+            Self::Connections => "connections",
+            Self::AddressConnections => "address_connections",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Head => "head",
         }
         .to_owned()
     }
@@ -183,7 +199,7 @@ pub struct ShardMetrics {
     pub told_lost: Tallies<LostCause>,
     /// Messages that a newer one of their topic replaced.
     pub conflated: Tally,
-    /// Requests for a WebSocket that got none.
+    /// Connections and requests that were refused.
     pub refusals: Tallies<Refusal>,
     /// Times that accepting paused for want of open files or memory.
     pub accept_pauses: Tally,
@@ -240,7 +256,11 @@ impl Edge {
         let subscriptions = self.sum(|shard| &shard.subscriptions);
         page.gauge("subscriptions", "Subscriptions of all sessions now", subscriptions)?;
         let refusals = self.sums("cause", |shard| &shard.refusals);
-        page.counters("handshake_refusals", "Requests for a WebSocket that got none", &refusals)?;
+        page.counters(
+            "handshake_refusals",
+            "Connections, and requests for a WebSocket or an event stream, that were refused",
+            &refusals,
+        )?;
         let pauses = self.sum(|shard| &shard.accept_pauses);
         page.counter(
             "accept_pauses",
@@ -383,13 +403,13 @@ impl Page<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use trestle_messages::v1::Stamp;
     use trestle_recorder::SegmentBuilder;
 
     use super::*;
 
-    fn page() -> String {
+    pub(crate) fn page() -> String {
         let shards: [Arc<ShardMetrics>; 2] = Default::default();
         let (upstream, log) = (Arc::new(Upstream::default()), Arc::new(Log::new(1_000)));
         for (n, shard) in (1..).zip(&shards) {

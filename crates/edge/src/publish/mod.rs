@@ -126,7 +126,7 @@ pub(crate) fn start(
     let (jobs, taken) = mpsc::unbounded_channel();
     let serving = match (way, recorder) {
         (Way::Socket(endpoint), _) => {
-            let socket = socket::connect(&endpoint, config.bounds())?;
+            let socket = socket::connect(&endpoint, config.limits.of_sockets())?;
             Some(tokio::spawn(socket::serve(socket, endpoint, taken)))
         }
         (Way::Forwarder, Some(options)) => Some(tokio::spawn(forwarder::serve(Arc::clone(options), taken))),

@@ -1,6 +1,6 @@
 //! The accept loop, and HTTP on each connection until it upgrades.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -14,42 +14,61 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use warp::http::Request;
+use warp::http::header::CONNECTION;
+use warp::http::{HeaderValue, Request};
+use warp::reply::Response;
 
 use super::events::{Answer, Events};
 use super::files;
 use super::state::State;
 use crate::events::Granted;
-use crate::http::{self, Door, Peer};
-use crate::metrics::ShardMetrics;
+use crate::http::{self, Door, Visitor};
+use crate::limits::Place;
+use crate::metrics::{Refusal, ShardMetrics};
 
-/// Bytes of a request's head; beyond them 431. Hyper takes no less than 8 KiB.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+/// So many of those for whom there is no room are told so at a time; who comes meanwhile is cut.
+const REFUSED_MAX: usize = 64;
+/// They have this long to ask.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between looks whether a connection can be accepted again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// At its limit an edge accepts one for each that goes. That pauses are needed is said again only after so long without.
 const SAID_FOR: Duration = Duration::from_secs(60);
+
+/// The bounds of a request's head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heads {
+    /// It has come within this.
+    pub(super) timeout: Duration,
+    pub(super) bytes_max: usize,
+}
 
 /// Accepts until its task is aborted. When open files become scarce it pauses: who comes then waits in the kernel.
 pub(super) async fn accept_all(
     listener: TcpListener,
     door: Door,
     state: Rc<RefCell<State>>,
-    handshake_timeout: Duration,
+    heads: Heads,
     metrics: Arc<ShardMetrics>,
 ) {
     let mut paused: Option<Instant> = None;
+    let refused = Rc::new(());
     loop {
         let failed = match listener.accept().await {
             Ok((stream, peer)) => {
                 let is_last = files::are_scarce(&stream);
-                tokio::task::spawn_local(serve(
-                    stream,
-                    peer,
-                    door.clone(),
-                    Rc::clone(&state),
-                    handshake_timeout,
-                ));
+                match door.room.enter(peer.ip()) {
+                    Ok(place) => {
+                        let serving = serve(stream, peer, place, door.clone(), Rc::clone(&state), heads);
+                        tokio::task::spawn_local(serving);
+                    }
+                    Err(full) => {
+                        let response = door.turn_away(full, peer.ip().to_canonical());
+                        if Rc::strong_count(&refused) <= REFUSED_MAX {
+                            tokio::task::spawn_local(turn_away(stream, response, heads, Rc::clone(&refused)));
+                        }
+                    }
+                }
                 if !is_last {
                     continue;
                 }
@@ -99,14 +118,22 @@ fn say_pause(failed: Option<io::Error>) {
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    place: Place,
     door: Door,
     state: Rc<RefCell<State>>,
-    handshake_timeout: Duration,
+    heads: Heads,
 ) {
+    let place = Arc::new(place);
+    // Where no whole request came, and where the one that came last was.
+    let asked = Rc::new(Cell::new(None));
     let routes = TowerToHyperService::new(warp::service(http::routes(door.clone())));
+    let (serving_door, asks) = (door.clone(), Rc::clone(&asked));
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let door = &serving_door;
+        let address = door.room.proxies().client(peer.ip(), request.headers());
+        asks.set(Some(address));
         // warp::addr::remote() knows only warp's own accept loop.
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Visitor { address, place: Arc::clone(&place) });
         let answer = match door.is_shut(request.headers()) {
             Some(refusal) => Err(refusal),
             None => Ok(routes.call(request)),
@@ -118,18 +145,41 @@ async fn serve(
                 Err(refusal) => refusal,
             };
             Ok::<_, Infallible>(match response.extensions_mut().remove::<Granted>() {
-                Some(Granted(wanted)) => response.map(|_| Answer::Events(Events::open(state, &wanted))),
+                Some(Granted { wanted, guest }) => {
+                    response.map(|_| Answer::Events(Events::open(state, &wanted, guest)))
+                }
                 None => response.map(Answer::Whole),
             })
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(handshake_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = http(heads).serve_connection(TokioIo::new(stream), service).with_upgrades();
     if let Err(error) = connection.await {
-        tracing::debug!(%peer, %error, "a connection ended before it was a WebSocket");
+        let address = asked.get().unwrap_or_else(|| peer.ip().to_canonical());
+        if error.is_parse_too_large() {
+            door.note(Refusal::Head, "the head of the request is too large", address);
+        } else if error.is_timeout() && asked.get().is_none() {
+            door.note(Refusal::HandshakeTimeout, "no whole request came in time", address);
+        } else {
+            tracing::debug!(%address, %error, "a connection ended before it was a WebSocket");
+        }
     }
+}
+
+/// Answers whatever is asked with `response`, once.
+async fn turn_away(stream: TcpStream, response: Response, heads: Heads, _refused: Rc<()>) {
+    let response = Cell::new(Some(response));
+    let service = service_fn(|_: Request<Incoming>| {
+        let mut response = response.take().unwrap_or_default();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        async { Ok::<_, Infallible>(response) }
+    });
+    let heads = Heads { timeout: heads.timeout.min(REFUSED_TIMEOUT), ..heads };
+    // However it ends, it has ended.
+    let _ = http(heads).serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn http(heads: Heads) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(heads.timeout).max_buf_size(heads.bytes_max);
+    http
 }

@@ -11,6 +11,7 @@ use trestle_hub::SessionId;
 use trestle_hub::encode::Subscribe;
 
 use super::state::State;
+use crate::limits::Guest;
 
 /// Nothing of it waits here: hyper asks when the socket takes more, and is given what the session's place in the log has.
 pub(super) struct Events {
@@ -19,8 +20,8 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn open(state: Rc<RefCell<State>>, wanted: &Subscribe) -> Self {
-        let id = state.borrow_mut().open_events(wanted);
+    pub(super) fn open(state: Rc<RefCell<State>>, wanted: &Subscribe, guest: Guest) -> Self {
+        let id = state.borrow_mut().open_events(wanted, guest);
         Self { state, id }
     }
 }

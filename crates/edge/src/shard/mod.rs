@@ -26,6 +26,7 @@ use crate::admission::Admission;
 use crate::drain::{Draining, Occupied};
 use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
+use crate::limits::{Floods, Room};
 use crate::metrics::ShardMetrics;
 use crate::publish::Publications;
 use crate::publish::post::Bounds;
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) limits: Limits,
     pub(crate) handshake_timeout: Duration,
+    /// Of a request.
+    pub(crate) head_bytes_max: usize,
     /// Messages gather for so long before they are sent.
     pub(crate) flush_window: Duration,
     pub(crate) log: Arc<Log>,
@@ -60,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) publications: Publications,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) room: Arc<Room>,
+    pub(crate) floods: Arc<Floods>,
     pub(crate) draining: Draining,
     /// Dropped when the shard drains and its last client has gone.
     pub(crate) occupied: Occupied,
@@ -98,6 +103,8 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             openings: requests,
             upstream: Arc::clone(&options.upstream),
             admission: Arc::clone(&options.admission),
+            room: Arc::clone(&options.room),
+            floods: Arc::clone(&options.floods),
             draining: options.draining.clone(),
             metrics: Arc::clone(&metrics),
             subscriptions_max: options.limits.subscriptions_max,
@@ -107,7 +114,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
                 body_timeout: options.handshake_timeout,
             },
         };
-        let Options { handshake_timeout, flush_window, .. } = options;
+        let Options { handshake_timeout, head_bytes_max, flush_window, .. } = options;
         let questions = options.questions.clone();
         let (mut draining, mut occupied) = (options.draining.clone(), Some(options.occupied.clone()));
         let (answers, answered) = mpsc::unbounded_channel();
@@ -121,9 +128,10 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
         if let Some(questions) = questions {
             tasks.spawn_local(ask(Rc::clone(&state), questions));
         }
+        let heads = accept::Heads { timeout: handshake_timeout, bytes_max: head_bytes_max };
         let opening = connection::open_all(Rc::clone(&state), openings, draining.clone(), handshake_timeout);
         tasks.spawn_local(opening);
-        tasks.spawn_local(accept::accept_all(listener, door, Rc::clone(&state), handshake_timeout, metrics));
+        tasks.spawn_local(accept::accept_all(listener, door, Rc::clone(&state), heads, metrics));
         loop {
             tokio::select! {
                 // The sender lives as long as the process; if it is gone, so is the reason to run.

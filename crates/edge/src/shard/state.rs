@@ -21,6 +21,7 @@ use trestle_messages::Position;
 use super::Options;
 use crate::drain::Order;
 use crate::ingest::{InterestSender, Upstream};
+use crate::limits::Guest;
 use crate::memory::{self, Tide};
 use crate::metrics::{DropCause, ShardMetrics};
 use crate::publish::{Outcome, Publications};
@@ -49,6 +50,8 @@ pub(crate) struct State {
     sockets: Vec<Option<Socket>>,
     /// Streams of server-sent events, and who waits for more of each.
     streams: HashMap<SessionId, Option<Waker>>,
+    /// Who they are, apart from their sockets, which a delivery brings in.
+    guests: HashMap<SessionId, Guest>,
     scratch: Box<[u8]>,
     /// Messages that this shard did not read in time, as far as it was said.
     overrun_told: u64,
@@ -98,6 +101,7 @@ impl State {
             has_connected: false,
             sockets: Vec::new(),
             streams: HashMap::new(),
+            guests: HashMap::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
             overrun_told: 0,
             release_at: Rc::default(),
@@ -203,22 +207,25 @@ impl State {
         protocol: Protocol,
         deflate: Option<Deflate>,
         topics: &[Vec<u8>],
+        guest: Guest,
     ) -> SessionId {
         // A client that comes before the first tick is told what is recorded and whether upstream is silent, too.
         self.follow_upstream();
         // What is in the log already came before this client.
         self.deliver();
         let id = self.hub.open(protocol, deflate, topics.iter().map(Vec::as_slice));
+        self.guests.insert(id, guest);
         self.flush();
         id
     }
 
     /// A session of server-sent events.
-    pub(super) fn open_events(&mut self, wanted: &Subscribe) -> SessionId {
+    pub(super) fn open_events(&mut self, wanted: &Subscribe, guest: Guest) -> SessionId {
         self.follow_upstream();
         self.deliver();
         let id = self.hub.open_events(wanted);
         self.streams.insert(id, None);
+        self.guests.insert(id, guest);
         self.metrics.connections.of(Protocol::Sse).add(1);
         self.flush();
         id
@@ -266,6 +273,7 @@ impl State {
     /// The session is over, whether or not it ever had a socket.
     pub(super) fn detach(&mut self, id: SessionId) {
         let code = self.hub.close(id);
+        let guest = self.guests.remove(&id);
         if self.streams.remove(&id).is_some() {
             self.metrics.connections.of(Protocol::Sse).sub(1);
             self.metrics.closed.of(code).add(1);
@@ -277,9 +285,14 @@ impl State {
                 code @ (CloseCode::BadRequest | CloseCode::UnsupportedData | CloseCode::PolicyViolation),
             ) = code
             {
-                let peer = socket.stream.peer_addr().map(|peer| peer.to_string()).ok();
+                let address = guest.map(|guest| guest.address.to_string());
                 let (protocol, code) = (socket.protocol.name(), code.value());
-                tracing::debug!(peer, protocol, code, "closed: what the client said is not of its protocol");
+                tracing::debug!(
+                    address,
+                    protocol,
+                    code,
+                    "closed: what the client said is not of its protocol"
+                );
             }
         }
         // After a storm the memory goes back, by and by.
@@ -288,6 +301,9 @@ impl State {
         }
         if self.sockets.len() < self.sockets.capacity() / 4 {
             self.sockets.shrink_to(self.sockets.len() * 2);
+        }
+        if self.guests.len() < self.guests.capacity() / 8 {
+            self.guests.shrink_to(self.guests.len() * 2);
         }
         self.flush();
     }

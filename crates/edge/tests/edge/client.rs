@@ -81,6 +81,11 @@ impl Client {
         stream.write_all(bytes).unwrap();
         let answer = Answer::read(&mut stream);
         assert_eq!(answer.status, 101, "{}{}", answer.head, String::from_utf8_lossy(&answer.body));
+        Self::of(stream, answer)
+    }
+
+    /// A client whose handshake has been answered.
+    pub(crate) fn of(stream: TcpStream, answer: Answer) -> Self {
         let inflater = answer.header("sec-websocket-extensions").map(|_| Inflater::new(64 << 20));
         Self { stream, bytes: answer.rest, at: 0, inflater, n_compressed: 0, welcome: Value::Null }
     }

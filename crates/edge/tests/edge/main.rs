@@ -23,6 +23,7 @@ mod process;
 mod program;
 mod proto;
 mod publish;
+mod room;
 mod shards;
 mod shutdown;
 mod silence;
