@@ -22,6 +22,11 @@ fn the_client_module_is_javascript() {
     let answer = Request::get("/client.js").to(edge().address());
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
     assert!(answer.text().contains("export"));
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("*"),
+        "for pages of one's own, from anywhere"
+    );
 }
 
 #[test]
