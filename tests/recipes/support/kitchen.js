@@ -1,0 +1,145 @@
+/** A recipe being cooked: a folder with its files, its commands as processes, and its page in Chromium. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { until } from "../../browser/support/wait.js";
+import { Document, installs, relocate } from "./document.js";
+import { freePorts } from "./ports.js";
+
+/** Whatever a test waits for comes within this time: the machine may be busy, and some publishers roll dice. */
+export const DEADLINE_MS = 60_000;
+
+/** Where processes listen that are not told, and the variable that tells them. */
+const DEFAULTS = {
+  "trestle-edge": { TRESTLE_LISTEN: 8080, TRESTLE_CONTROL: 9092, TRESTLE_METRICS: 9100 },
+  "trestle-forwarder": {
+    TRESTLE_FRONTEND: 5555,
+    TRESTLE_BACKEND: 5556,
+    TRESTLE_LINK: 5557,
+    TRESTLE_GRPC: 9091,
+    TRESTLE_METRICS: 9101,
+  },
+};
+
+export class Kitchen {
+  #document;
+  #ports;
+  #folder = mkdtempSync(join(tmpdir(), "trestle-recipe-"));
+  #children = [];
+
+  /** @param {string} name Of a document in docs/recipes, without `.md`. */
+  static async open(name) {
+    const document = new Document(name);
+    const defaults = Object.values(DEFAULTS).flatMap(Object.values);
+    return new Kitchen(document, await freePorts(document.ports(...defaults)));
+  }
+
+  constructor(document, ports) {
+    this.#document = document;
+    this.#ports = ports;
+    for (const name of document.files) writeFileSync(this.path(name), this.text(name));
+  }
+
+  /** Where a file of the recipe is. */
+  path(name) {
+    return join(this.#folder, name);
+  }
+
+  /** A block with the addresses of this machine. */
+  text(name) {
+    return relocate(this.#document.block(name), this.#ports);
+  }
+
+  /** A port of this machine, by its number in the recipe. */
+  port(number) {
+    return this.#ports.get(number);
+  }
+
+  /** Whether a block `pip install …` brings what the tests use. */
+  installs(name) {
+    assert.ok(installs(this.#document.block(name)), `${this.#document.path}: \`${name}\` is not in tests/recipes/requirements.txt`);
+  }
+
+  /** Starts the command that stands in a block, or one like it.
+   * @returns {Cook} */
+  start(name, command = this.text(name).trim()) {
+    const clean = Object.entries(process.env).filter(([variable]) => !variable.startsWith("TRESTLE_"));
+    const told = Object.entries(DEFAULTS[command.split(/\s/)[0]] ?? {}).map(([variable, port]) => [variable, `127.0.0.1:${this.port(port)}`]);
+    const child = new Cook(name, command, this.#folder, { ...Object.fromEntries([...clean, ...told]), NO_COLOR: "1" });
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Starts an edge, and waits until pages are served. */
+  async edge(name, command = this.text(name).trim()) {
+    const edge = this.start(name, command);
+    await edge.logged(/listening.*http:\/\/127/);
+    return edge;
+  }
+
+  /** A page of the recipe, as its reader opens it: a file. */
+  async page(chromium, name) {
+    const opened = await chromium.open();
+    await opened.page.goto(`file://${this.path(name)}`);
+    return opened;
+  }
+
+  /** A figure of the edge or forwarder whose private port the recipe knows by this number, or undefined. */
+  async metric(port, name) {
+    const response = await fetch(`http://127.0.0.1:${this.port(port)}/metrics`);
+    const line = (await response.text()).split("\n").find((line) => line.startsWith(`${name} `));
+    return line && Number(line.split(" ").at(-1));
+  }
+
+  /** Ends all processes; each block of the recipe must have been used. */
+  async close() {
+    for (const child of this.#children.toReversed()) await child.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  get unused() {
+    return this.#document.unused;
+  }
+}
+
+/** One command of a recipe, and what it prints. */
+class Cook {
+  #child;
+  #ended;
+  output = "";
+
+  constructor(name, command, cwd, env) {
+    this.name = name;
+    // A process group of its own: a shell's children end with it.
+    this.#child = spawn("bash", ["-c", command], { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream.on("data", (data) => (this.output += data));
+    this.#ended = new Promise((resolve) => this.#child.on("close", (code) => resolve(code)));
+    this.#child.on("error", (error) => (this.output += error));
+  }
+
+  /** The first match in what it prints. */
+  async logged(pattern) {
+    const look = () => this.output.match(pattern) ?? (this.#child.exitCode !== null && "ended");
+    const match = await until(`${this.name} to print ${pattern}`, look, DEADLINE_MS).catch((error) => error);
+    assert.ok(Array.isArray(match), `${this.name}: no ${pattern}\n${this.output}`);
+    return match;
+  }
+
+  /** Waits for its end, which must be good. */
+  async finished() {
+    assert.equal(await this.#ended, 0, `${this.name}\n${this.output}`);
+    return this.output;
+  }
+
+  async kill() {
+    try {
+      process.kill(-this.#child.pid, "SIGKILL");
+    } catch (error) {
+      if (error.code !== "ESRCH") throw error;
+    }
+    await this.#ended;
+  }
+}

@@ -1,0 +1,44 @@
+/** docs/recipes/weather.md: the zguide's weather server, topic and body in one frame, read by a page. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startChromium } from "../browser/support/chromium.js";
+import { until } from "../browser/support/wait.js";
+import { DEADLINE_MS, Kitchen } from "./support/kitchen.js";
+
+let chromium;
+before(async () => (chromium = await startChromium()));
+after(() => chromium?.close());
+
+test("the weather of 10001 is on the page, and at a terminal", async () => {
+  const kitchen = await Kitchen.open("weather");
+  try {
+    kitchen.installs("install");
+    kitchen.start("server");
+    // The guide's own client, which hears the server as it did before.
+    const client = kitchen.start("client");
+    await client.logged(/^10001 /m);
+    await kitchen.edge("edge");
+    const { page, faults } = await kitchen.page(chromium, "weather.html");
+    const shown = async () => (await page.locator("#readings li").allTextContents()).toReversed();
+    await until("three readings", async () => (await shown()).length >= 3, DEADLINE_MS);
+    const readings = await shown();
+    for (const reading of readings) assert.match(reading, /^-?\d+ °F, \d+ % humidity$/);
+
+    const terminal = kitchen.start("terminal");
+    await terminal.logged(/"topic":"10001".*"text":"-?\d+ \d+"/);
+
+    // What the page shows is what the client got, in order and without a hole.
+    const got = () => client.output.trim().split("\n").map((line) => line.replace(/^10001 (\S+) (\S+)$/, "$1 °F, $2 % humidity"));
+    const same = () => got().join("\n").includes(readings.join("\n"));
+    await until("the client with what the page shows", same, DEADLINE_MS).catch(() => assert.fail(`${readings} in ${got()}`));
+    // Of a hundred thousand places one is fetched.
+    const fetched = await kitchen.metric(9100, "trestle_edge_upstream_messages_total");
+    assert.ok(fetched >= readings.length && fetched <= 2 * got().length, `${fetched} fetched`);
+    assert.deepEqual(faults, []);
+    await page.close();
+    assert.deepEqual(kitchen.unused, []);
+  } finally {
+    await kitchen.close();
+  }
+});
