@@ -128,8 +128,8 @@ pub(crate) enum What {
     },
     /// What answers or informs this one client.
     Reply,
-    /// News that the sequence has come to `position`, without what came before.
-    Gap { position: Position },
+    /// News of a part of the sequence that this hub never had. It takes the client to `until`.
+    Missing { cause: LostCause, until: Option<Position>, at_most: u64 },
     /// What a command asked for was sent. Its frame is made when its turn comes.
     CaughtUp { command: u64, replay: u32, position: Option<Position> },
 }
@@ -189,7 +189,7 @@ impl Backlog {
         if waiting.what.is_event() { &mut self.event_bytes } else { &mut self.reply_bytes }
     }
 
-    /// Reading goes on at message `place`, if that is before where it stands; before it the client is at `position`.
+    /// Reading goes on at message `place`, if that is before where it stands; the client goes back to `position`.
     pub(crate) fn go_back(&mut self, place: u64, position: Option<Position>) {
         let next = self.next;
         self.shed.start = self.shed.start.max(next);
@@ -202,14 +202,29 @@ impl Backlog {
         if place >= next {
             return;
         }
-        // What nothing of the log comes before still goes first.
-        self.waiting.iter_mut().for_each(|waiting| {
-            if waiting.before <= next {
-                waiting.before = place;
+        // What nothing of the log comes before still goes first, and says nothing of what comes again.
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.before <= next) {
+            waiting.before = place;
+            if let What::Missing { until, .. } = &mut waiting.what {
+                *until = None;
             }
-        });
+        }
         let is_before = |at: &Position| self.position.is_none_or(|now| at.offset < now.offset);
         (self.next, self.position) = (place, position.filter(is_before).or(self.position));
+    }
+
+    /// What is missing inside of what is lost, which comes up to message `through`, becomes a part of it: told by itself,
+    /// behind it, that would take the client back.
+    pub(crate) fn absorb_missing(&mut self, through: u64) {
+        let mut lost = self.lost;
+        self.retain(|waiting| match waiting.what {
+            What::Missing { at_most, .. } if lost.start < waiting.before && waiting.before <= through => {
+                (lost.count, lost.at_most) = (lost.count + at_most, true);
+                false
+            }
+            _ => true,
+        });
+        self.lost = lost;
     }
 
     /// Nothing more comes out of the log, nor anything that tells how far the client would have come with it.
@@ -217,7 +232,7 @@ impl Backlog {
         self.retain(|waiting| match waiting.what {
             What::Event { position, .. } => position.is_none(),
             What::Reply => true,
-            What::Gap { .. } | What::CaughtUp { .. } => false,
+            What::Missing { .. } | What::CaughtUp { .. } => false,
         });
         (self.next, self.catches_up) = (self.next.max(next), false);
         (self.lag_bytes, self.lag_events, self.n_shed) = (0, 0, 0);

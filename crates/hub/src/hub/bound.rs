@@ -136,8 +136,10 @@ impl Hub {
             // Nothing stays before them: the log need not keep them for this client.
             backlog.lost.begin(backlog.next, backlog.position);
             backlog.lost.count += std::mem::take(&mut backlog.n_shed);
-            backlog.lost.until = shedding.position;
+            let (last, until) = shedding.last.unzip();
+            backlog.lost.until = until;
             backlog.next = backlog.next.max(before);
+            backlog.absorb_missing(last.unwrap_or(0));
         }
         if !is_told {
             // All its messages may go, so that all that went came first.
@@ -173,12 +175,12 @@ impl Hub {
                 lag_bytes += frame_bytes;
                 lag_events += 1;
             }
-            first = first.or(message.position());
+            first = first.or(message.position().map(|at| (message.seq(), at)));
             // What is left of what is sent again is not counted.
             if backlog.catches_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         // Where nothing is left the sequence stands at the head, and nothing up to there matches.
-        let until = first.map_or(self.position, |at| Some(Position { offset: at.offset - 1, ..at }));
+        let until = first.map_or(self.position, |(_, at)| Some(Position { offset: at.offset - 1, ..at }));
         let backlog = self.sessions[id as usize].backlog.as_mut().expect("it is behind");
         let gone = if backlog.catches_up {
             (lag_bytes, lag_events, n_shed) = (0, 0, 0);
@@ -197,6 +199,8 @@ impl Hub {
         lost.end = end;
         lost.count += gone + backlog.n_shed.saturating_sub(n_shed);
         (lost.until, lost.at_most, lost.cause) = (until, true, cause);
+        backlog.absorb_missing(first.map_or(u64::MAX, |(seq, _)| seq));
+        let lost = &backlog.lost;
         backlog.lost = if is_told && lost.count > 0 { *lost } else { Loss::default() };
         (backlog.lag_bytes, backlog.lag_events, backlog.n_shed) = (lag_bytes, lag_events, n_shed);
         backlog.front_bytes = 0;
@@ -273,7 +277,8 @@ struct Shedding {
     /// Of those in the log.
     n_log: u64,
     log_bytes: usize,
-    position: Option<Position>,
+    /// The last of those: the message and its position.
+    last: Option<(u64, Position)>,
     /// Something in the log before it stays.
     keeps_log: bool,
 }
@@ -288,14 +293,15 @@ impl Shedding {
             before: 0,
             n_log: 0,
             log_bytes: 0,
-            position: None,
+            last: None,
             keeps_log: false,
         }
     }
 
     /// The next one, in order; a break once enough has gone.
     fn consider(&mut self, one: Droppable) -> ControlFlow<()> {
-        let is_in_log = one.position.is_some();
+        let in_log = one.position.map(|at| (one.seq, at));
+        let is_in_log = in_log.is_some();
         if one.may_go && is_in_log && self.shed.contains(&one.seq) {
             return ControlFlow::Continue(());
         }
@@ -314,7 +320,7 @@ impl Shedding {
         if is_in_log {
             self.n_log += 1;
             self.log_bytes += one.bytes;
-            self.position = one.position;
+            self.last = in_log;
         }
         ControlFlow::Continue(())
     }

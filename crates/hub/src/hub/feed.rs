@@ -119,7 +119,12 @@ impl Hub {
     fn pass_item(&mut self, backlog: &mut Backlog, item: Item) {
         let (event_bytes, step) = match item {
             Item::Logged { event_bytes, step, .. } => (event_bytes, step),
-            Item::Waiting(Waiting { what, .. }) => return pass_waiting(backlog, &what),
+            Item::Waiting(Waiting { what, .. }) => {
+                if let What::Missing { cause, .. } = what {
+                    self.counts.told_lost[cause as usize] += 1;
+                }
+                return pass_waiting(backlog, &what);
+            }
         };
         for replay in backlog.replays.iter_mut().filter(|replay| step.replays.contains(&replay.number)) {
             replay.replayed += 1;
@@ -168,7 +173,7 @@ impl Hub {
 /// Something that is not in the log is on its way.
 fn pass_waiting(backlog: &mut Backlog, what: &What) {
     match what {
-        What::Gap { position } => backlog.position = Some(*position),
+        What::Missing { until, .. } => backlog.position = until.or(backlog.position),
         What::CaughtUp { replay, .. } => backlog.replays.retain(|other| other.number != *replay),
         What::Event { .. } | What::Reply => {}
     }

@@ -258,7 +258,7 @@ impl<'a> Gathering<'a> {
                 What::CaughtUp { command, replay, position } => {
                     waiting.frame = self.caught_up(command, replay, position);
                 }
-                What::Gap { position } => self.position = Some(position),
+                What::Missing { until, .. } => self.position = until.or(self.position),
                 What::Event { .. } | What::Reply => {}
             }
             self.push(Item::Waiting(waiting));

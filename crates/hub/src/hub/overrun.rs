@@ -34,7 +34,10 @@ impl Hub {
                 (loss.until, loss.cause) = (until, LostCause::ShardOverrun);
                 (backlog.lag_events, backlog.lag_bytes, backlog.n_shed) = (0, 0, 0);
                 (backlog.next, backlog.front_bytes) = (self.routed, 0);
-                backlog.lost = if is_told { *loss } else { Loss::default() };
+                backlog.absorb_missing(u64::MAX);
+                if !is_told {
+                    backlog.lost = Loss::default();
+                }
                 continue;
             }
             if let Some(backlog) = session.backlog.as_mut() {
@@ -48,10 +51,10 @@ impl Hub {
                     true => (LostCause::EpochChanged, None),
                     false => (LostCause::ShardOverrun, Some(LostCount::AtMost(messages))),
                 };
-                let lost = ServerMessage::Lost(Lost { topics, from, position: until, cause, count })
+                let frame = ServerMessage::Lost(Lost { topics, from, position: until, cause, count })
                     .frame(session.protocol.format());
-                self.counts.told_lost[cause as usize] += 1;
-                self.push_reply(id, lost);
+                let what = What::Missing { cause, until, at_most: messages };
+                self.push(id, Waiting { before: self.routed, frame, what });
             }
         }
     }
@@ -75,13 +78,12 @@ impl Hub {
             }
             let is_anew = leads_to_another_epoch(gap.from, Some(gap.until));
             let cause = if is_anew { LostCause::EpochChanged } else { LostCause::LinkHole };
-            let count = gap.messages.filter(|_| !is_anew).map(LostCount::AtMost);
+            let count = gap.messages.filter(|_| cause == LostCause::LinkHole).map(LostCount::AtMost);
             let (from, position) = (gap.from, Some(gap.until));
             let frame = ServerMessage::Lost(Lost { topics, from, position, cause, count })
                 .frame(session.protocol.format());
-            self.counts.told_lost[cause as usize] += 1;
-            let (before, what) = (self.routed, What::Gap { position: gap.until });
-            self.push(id, Waiting { before, frame, what });
+            let what = What::Missing { cause, until: position, at_most: gap.messages.unwrap_or(0) };
+            self.push(id, Waiting { before: self.routed, frame, what });
         }
     }
 }

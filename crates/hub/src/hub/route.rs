@@ -68,9 +68,7 @@ impl Hub {
         let overrun = self.log.read(&mut self.cursor, &mut segments);
         self.unrouted = segments.into();
         if let Err(overrun) = overrun {
-            let first =
-                self.unrouted.iter().flat_map(|segment| segment.messages()).find_map(|m| m.position());
-            let until = first.map(|first| Position { offset: first.offset - 1, ..first });
+            let until = self.unrouted.iter().find_map(|segment| position_before(segment));
             self.routed = self.unrouted.front().map_or(self.cursor.next_seq(), |segment| segment.first_seq());
             self.tell_overrun(overrun.messages, until.or(self.cursor.position()));
         }
@@ -252,4 +250,11 @@ impl Encoding<'_> {
 
 fn body_bytes(message: &Message<'_>) -> usize {
     message.body().map(<[u8]>::len).sum()
+}
+
+/// Where the sequence stands before a segment, if that can be told from it.
+fn position_before(segment: &Segment) -> Option<Position> {
+    let first = segment.messages().find_map(|message| message.position());
+    let before_first = first.map(|first| Position { offset: first.offset - 1, ..first });
+    before_first.or_else(|| segment.gap().and_then(|gap| gap.from))
 }
