@@ -199,7 +199,11 @@ impl Backlog {
         (self.catches_up, self.lag_bytes, self.lag_events) = (true, 0, 0);
         // What is asked for now may want others.
         self.listed = Listed::default();
+        let is_before =
+            |at: &Position| self.position.is_none_or(|now| now.epoch == at.epoch && at.offset < now.offset);
+        self.position = position.filter(is_before).or(self.position);
         if place >= next {
+            // It stands there for last values, which take the client no further.
             return;
         }
         // What nothing of the log comes before still goes first, and says nothing of what comes again.
@@ -209,8 +213,7 @@ impl Backlog {
                 *until = None;
             }
         }
-        let is_before = |at: &Position| self.position.is_none_or(|now| at.offset < now.offset);
-        (self.next, self.position) = (place, position.filter(is_before).or(self.position));
+        self.next = place;
     }
 
     /// What is missing inside of what is lost, which comes up to message `through`, becomes a part of it: told by itself,
