@@ -45,7 +45,8 @@ export async function serveOriginalPage(host) {
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
-    url: `http://127.0.0.1:${server.address().port}/`,
+    // The same host as the edges', by name: their --allow-origin's default.
+    url: `http://localhost:${server.address().port}/`,
     close() {
       server.close();
       server.closeAllConnections();

@@ -16,6 +16,7 @@ use warp::http::Uri;
 
 use crate::address::network;
 use crate::limits::Flags;
+use crate::origin::AllowedOrigin;
 
 /// Serves browsers from a forwarder's link (--link), or directly from any ØMQ publisher (--source).
 #[derive(Debug, Clone, Parser)]
@@ -85,6 +86,14 @@ pub struct Config {
     /// Default: nobody is believed, and a client is where its connection comes from. Repeatable.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
+    /// Pages that may connect, by their browsers' Origin: same-host (the host that they ask, whatever the port),
+    /// https://example.org, example.org with any scheme and port, *.example.org for what is below it, null, or * for all.
+    /// Others get 403. What is given replaces same-host. Repeatable.
+    #[arg(long, value_name = "ORIGIN", default_value = "same-host")]
+    pub allow_origin: Vec<AllowedOrigin>,
+    /// Refuse whoever names no Origin, too: programs that are no browsers do not, unless told to. For production.
+    #[arg(long)]
+    pub require_origin: bool,
 
     /// A silent client is pinged, and told its position, this often. 25 s: some mobile networks forget a connection
     /// after 30 s.
@@ -314,6 +323,7 @@ mod tests {
             "--address-connections-max 0",
             "--head-bytes-max 4KiB",
             "--trusted-proxy nginx",
+            "--allow-origin https://a/b",
             "--split x",
         ] {
             let flag = args.split(' ').next().unwrap();

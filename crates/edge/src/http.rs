@@ -27,6 +27,7 @@ use crate::events::{self, Granted};
 use crate::ingest::Upstream;
 use crate::limits::{Floods, Full, Guest, Place, Room};
 use crate::metrics::{Label as _, Refusal, ShardMetrics};
+use crate::origin::Origins;
 use crate::publish::{Outcome, Publications, post};
 
 /// What the page may do: nothing that does not come from here.
@@ -69,6 +70,7 @@ pub(crate) struct Door {
     pub(crate) admission: Arc<Admission>,
     pub(crate) room: Arc<Room>,
     pub(crate) floods: Arc<Floods>,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) draining: Draining,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) subscriptions_max: usize,
@@ -286,7 +288,7 @@ fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor
 }
 
 /// The answer to `POST /publish`.
-fn published(outcome: &Outcome) -> Response {
+pub(crate) fn published(outcome: &Outcome) -> Response {
     let (status, json) = post::answer(outcome);
     let mut response = Response::new(json.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -377,7 +379,7 @@ fn unavailable(why: &str, after: Duration) -> Response {
     response
 }
 
-fn text(status: StatusCode, body: String) -> Response {
+pub(crate) fn text(status: StatusCode, body: String) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

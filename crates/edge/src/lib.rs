@@ -27,11 +27,13 @@ pub mod config;
 mod control;
 mod drain;
 mod events;
+mod gate;
 mod http;
 pub mod ingest;
 pub mod limits;
 mod memory;
 pub mod metrics;
+pub mod origin;
 mod publish;
 mod recorder;
 mod shard;
@@ -58,6 +60,7 @@ use drain::{Drain, Draining, Emptied, LINGER};
 use ingest::{Ingest, Upstream};
 use limits::{Floods, Room};
 use metrics::ShardMetrics;
+use origin::Origins;
 
 /// How often [`Running::ready`] looks.
 const READY_POLL: Duration = Duration::from_millis(5);
@@ -130,6 +133,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let proxies = Proxies::new(&config.trusted_proxy);
     let room = Arc::new(Room::new(proxies, connections_max, address_connections_max));
     let floods = Arc::new(Floods::default());
+    let origins = Arc::new(Origins::new(&config.allow_origin, config.require_origin, false));
     let (stop, stopping) = watch::channel(false);
     let (failed, failures) = mpsc::unbounded_channel();
     let (occupied, emptied) = Emptied::new();
@@ -155,6 +159,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             admission: Arc::clone(&admission),
             room: Arc::clone(&room),
             floods: Arc::clone(&floods),
+            origins: Arc::clone(&origins),
             draining: drain.draining(),
             occupied: occupied.clone(),
             stopping: stopping.clone(),

@@ -40,6 +40,8 @@ pub enum Refusal {
     Connections,
     /// The client's address has as many as `--address-connections-max` allows.
     AddressConnections,
+    /// A page from elsewhere asks, or nobody says whose page it is.
+    Origin,
     /// No whole request came within `--handshake-timeout`.
     HandshakeTimeout,
     /// A request's head has more than `--head-bytes-max`, or more than 100 headers.
@@ -74,6 +76,7 @@ impl Label for Refusal {
         Self::ConnectionRate,
         Self::Connections,
         Self::AddressConnections,
+        Self::Origin,
         Self::HandshakeTimeout,
         Self::Head,
     ];
@@ -89,6 +92,7 @@ impl Label for Refusal {
             Self::ConnectionRate => "connection_rate",
             Self::Connections => "connections",
             Self::AddressConnections => "address_connections",
+            Self::Origin => "origin",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Head => "head",
         }

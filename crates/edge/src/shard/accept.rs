@@ -134,15 +134,16 @@ async fn serve(
         asks.set(Some(address));
         // warp::addr::remote() knows only warp's own accept loop.
         request.extensions_mut().insert(Visitor { address, place: Arc::clone(&place) });
-        let answer = match door.is_shut(request.headers()) {
-            Some(refusal) => Err(refusal),
-            None => Ok(routes.call(request)),
-        };
+        let answer = door.gate(&request, address).map(|headers| (headers, routes.call(request)));
         let state = Rc::clone(&state);
         async move {
             let mut response = match answer {
-                Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
-                Err(refusal) => refusal,
+                Ok((headers, answer)) => {
+                    let mut answer = answer.await.unwrap_or_else(|never| match never {});
+                    answer.headers_mut().extend(headers);
+                    answer
+                }
+                Err(refusal) => *refusal,
             };
             Ok::<_, Infallible>(match response.extensions_mut().remove::<Granted>() {
                 Some(Granted { wanted, guest }) => {

@@ -28,6 +28,7 @@ use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
 use crate::limits::{Floods, Room};
 use crate::metrics::ShardMetrics;
+use crate::origin::Origins;
 use crate::publish::Publications;
 use crate::publish::post::Bounds;
 use crate::recorder::Questions;
@@ -65,6 +66,7 @@ pub(crate) struct Options {
     pub(crate) admission: Arc<Admission>,
     pub(crate) room: Arc<Room>,
     pub(crate) floods: Arc<Floods>,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) draining: Draining,
     /// Dropped when the shard drains and its last client has gone.
     pub(crate) occupied: Occupied,
@@ -105,6 +107,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             admission: Arc::clone(&options.admission),
             room: Arc::clone(&options.room),
             floods: Arc::clone(&options.floods),
+            origins: Arc::clone(&options.origins),
             draining: options.draining.clone(),
             metrics: Arc::clone(&metrics),
             subscriptions_max: options.limits.subscriptions_max,

@@ -111,15 +111,20 @@ impl Answer {
             assert!(read_more(stream, &mut bytes), "no whole head: {}", String::from_utf8_lossy(&bytes));
         };
         let body = bytes.split_off(head_bytes);
-        let head = String::from_utf8(bytes).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Self { status, head, body, rest: Vec::new() };
+        let mut answer = Self { body, ..Self::of_head(&bytes) };
         let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
         while answer.body.len() < length {
             assert!(read_more(stream, &mut answer.body), "no whole body");
         }
         answer.rest = answer.body.split_off(length);
         answer
+    }
+
+    /// The head alone, with whatever follows.
+    pub(crate) fn of_head(bytes: &[u8]) -> Self {
+        let head = String::from_utf8(bytes.to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head, body: Vec::new(), rest: Vec::new() }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

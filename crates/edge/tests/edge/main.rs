@@ -18,6 +18,7 @@ mod json;
 mod limits;
 mod link;
 mod open;
+mod origin;
 mod pace;
 mod process;
 mod program;
