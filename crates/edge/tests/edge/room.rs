@@ -31,16 +31,16 @@ fn so_many_connections_are_open_and_one_more_is_told_that_there_is_no_room() {
     let edge = edge("--connections-max 3");
     let websocket = Request::websocket("/ws", JSON);
     let mut clients: Vec<_> = (0..2).map(|_| Client::json(&edge, "/ws")).collect();
-    // One that has said nothing yet counts as well.
-    let silent = connect(edge.address());
-    let answer = until("the silent one's place to be taken", || {
-        Some(websocket.to(edge.address())).filter(|answer| answer.status != 101)
+    // One that has said nothing yet counts as well. It finds no place as long as one that has gone is not noticed.
+    let (silent, answer) = until("the silent one's place to be taken", || {
+        let silent = connect(edge.address());
+        Some((silent, websocket.to(edge.address()))).filter(|(_, answer)| answer.status != 101)
     });
     assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
     assert!(answer.text().contains("as many connections"), "{}", answer.text());
     assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
     assert_eq!(Request::get("/").to(edge.address()).status, 503, "a page is a connection too");
-    assert_eq!(refused(&edge, "connections"), 2);
+    assert!(refused(&edge, "connections") >= 2);
     drop(silent);
     clients.push(opens(&edge, &websocket));
     clients.pop().unwrap().hang_up();
@@ -53,9 +53,9 @@ fn an_address_has_so_many_connections_whatever_it_claims_to_be() {
     let edge = edge("--address-connections-max 2");
     let claiming = |address: &str| Request::websocket("/ws", JSON).with("X-Forwarded-For", address);
     let first = Client::open(&edge, &claiming("203.0.113.1"));
-    let stream = connect(edge.address());
-    let answer = until("the address to be full", || {
-        Some(claiming("203.0.113.2").to(edge.address())).filter(|answer| answer.status != 101)
+    let (stream, answer) = until("the address to be full", || {
+        let stream = connect(edge.address());
+        Some((stream, claiming("203.0.113.2").to(edge.address()))).filter(|(_, answer)| answer.status != 101)
     });
     assert_eq!(answer.status, 429);
     assert!(answer.text().contains("from this address"), "{}", answer.text());
