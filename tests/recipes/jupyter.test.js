@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { startChromium } from "../browser/support/chromium.js";
 import { until } from "../browser/support/wait.js";
+import { keepFrames, kept } from "./support/frames.js";
 import { DEADLINE_MS, Kitchen } from "./support/kitchen.js";
 
 /** One transparent pixel. */
@@ -31,8 +32,8 @@ for (const [way, changed] of Object.entries(ways)) {
       const connection = await until("the kernel's file", () => written(kitchen.path("kernel.json")), DEADLINE_MS);
       await kitchen.edge("edge", changed(kitchen.text("edge").trim()));
       const { page, faults } = await kitchen.page(chromium, "jupyter.html");
-      await page.evaluate(keepFrames, `ws://127.0.0.1:${kitchen.port(8080)}/ws`);
-      await until("both subscribed", async () => (await kitchen.metric(9100, "trestle_edge_subscriptions")) === 2, DEADLINE_MS);
+      await keepFrames(page, `ws://127.0.0.1:${kitchen.port(8080)}/ws?topic=`);
+      await kitchen.subscribed(2);
       // The kernel's greeting to a subscription, without which nothing that it does comes here.
       const messages = () => kitchen.metric(9100, "trestle_edge_upstream_messages_total");
       await until("the kernel's welcome", async () => (await messages()) >= 1, DEADLINE_MS);
@@ -51,7 +52,7 @@ for (const [way, changed] of Object.entries(ways)) {
       await until("its pixel", () => picture.evaluate((image) => image.complete && image.naturalWidth === 1), DEADLINE_MS);
 
       // Who has the key finds every signature right: no byte was changed on the way.
-      const frames = await page.evaluate(() => globalThis.kept);
+      const frames = await kept(page);
       const signed = frames.map((frame) => frame.match(SIGNED)).filter(Boolean);
       assert.ok(signed.length >= 10, `${signed.length} messages`);
       for (const [frame, signature, ...dicts] of signed) {
@@ -74,16 +75,4 @@ function written(path) {
   } catch {
     return null;
   }
-}
-
-/** In the page: keeps what comes, as it comes. */
-function keepFrames(url) {
-  globalThis.kept = [];
-  const socket = new WebSocket(`${url}?topic=`, "trestle.v1.json");
-  return new Promise((resolve) => {
-    socket.onmessage = ({ data }) => {
-      globalThis.kept.push(data);
-      if (data.startsWith('{"welcome"')) resolve();
-    };
-  });
 }

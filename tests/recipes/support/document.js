@@ -7,7 +7,7 @@ const RECIPES = fileURLToPath(new URL("../../../docs/recipes/", import.meta.url)
 const REQUIREMENTS = fileURLToPath(new URL("../requirements.txt", import.meta.url));
 
 /** Three backticks, the language, and the name that tests know a block by: a file's, or that of a role. */
-const BLOCK = /^```(\w+) ([\w.-]+)\n(.*?)^```$/gms;
+const BLOCK = /^```(\w+) ([\w./-]+)\n(.*?)^```$/gms;
 const FENCE = /^```.*$/gm;
 /** A host and a port, with or without a scheme. */
 const ADDRESS = /(127\.0\.0\.1|localhost|\*|\[::\]|[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+):(\d{2,5})\b/g;
@@ -31,9 +31,14 @@ export class Document {
 
   /** The text of a block, which counts as tested. */
   block(name) {
+    this.#used.add(name);
+    return this.peek(name);
+  }
+
+  /** The text of a block, which somebody else will use. */
+  peek(name) {
     const block = this.#blocks.get(name);
     if (!block) throw new Error(`${this.path} has no block named ${name}`);
-    this.#used.add(name);
     return block.body;
   }
 

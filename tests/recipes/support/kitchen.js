@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { until } from "../../browser/support/wait.js";
 import { Document, installs, relocate } from "./document.js";
 import { freePorts } from "./ports.js";
@@ -24,6 +24,10 @@ const DEFAULTS = {
   },
 };
 
+/** How all recipes have their pages served, and where. */
+const SITE = new Document("README").block("site");
+const SITE_PORT = 8000;
+
 export class Kitchen {
   #document;
   #ports;
@@ -34,13 +38,16 @@ export class Kitchen {
   static async open(name) {
     const document = new Document(name);
     const defaults = Object.values(DEFAULTS).flatMap(Object.values);
-    return new Kitchen(document, await freePorts(document.ports(...defaults)));
+    return new Kitchen(document, await freePorts(document.ports(SITE_PORT, ...defaults)));
   }
 
   constructor(document, ports) {
     this.#document = document;
     this.#ports = ports;
-    for (const name of document.files) writeFileSync(this.path(name), this.text(name));
+    for (const name of document.files) {
+      mkdirSync(dirname(this.path(name)), { recursive: true });
+      writeFileSync(this.path(name), relocate(document.peek(name), ports));
+    }
   }
 
   /** Where a file of the recipe is. */
@@ -66,9 +73,10 @@ export class Kitchen {
   /** Starts the command that stands in a block, or one like it.
    * @returns {Cook} */
   start(name, command = this.text(name).trim()) {
+    for (const file of this.#document.files) if (command.split(/\s/).includes(file)) this.#document.block(file);
     const clean = Object.entries(process.env).filter(([variable]) => !variable.startsWith("TRESTLE_"));
     const told = Object.entries(DEFAULTS[command.split(/\s/)[0]] ?? {}).map(([variable, port]) => [variable, `127.0.0.1:${this.port(port)}`]);
-    const child = new Cook(name, command, this.#folder, { ...Object.fromEntries([...clean, ...told]), NO_COLOR: "1" });
+    const child = new Cook(name, command, this.#folder, { ...Object.fromEntries([...clean, ...told]), NO_COLOR: "1", PYTHONUNBUFFERED: "1" });
     this.#children.push(child);
     return child;
   }
@@ -80,11 +88,23 @@ export class Kitchen {
     return edge;
   }
 
-  /** A page of the recipe, as its reader opens it: a file. */
+  /** A page of the recipe, as its reader opens it: from a web server of its own. */
   async page(chromium, name) {
+    const port = this.port(SITE_PORT);
+    this.#document.block(`site/${name}`);
+    const site = this.start("site", SITE.trim().replace(new RegExp(`${SITE_PORT}$`), port));
+    await site.logged(/Serving HTTP/);
     const opened = await chromium.open();
-    await opened.page.goto(`file://${this.path(name)}`);
+    // Browsers ask for an icon of their own accord: that there is none is no fault of the page.
+    await opened.page.route("**/favicon.ico", (route) => route.fulfill({ status: 204 }));
+    await opened.page.goto(`http://127.0.0.1:${port}/${name}`);
     return opened;
+  }
+
+  /** Waits until so many subscriptions stand at the edge: what is published then arrives. */
+  async subscribed(n) {
+    const subscriptions = () => this.metric(9100, "trestle_edge_subscriptions");
+    await until(`${n} subscriptions`, async () => (await subscriptions()) === n, DEADLINE_MS);
   }
 
   /** A figure of the edge or forwarder whose private port the recipe knows by this number, or undefined. */
@@ -94,12 +114,13 @@ export class Kitchen {
     return line && Number(line.split(" ").at(-1));
   }
 
-  /** Ends all processes; each block of the recipe must have been used. */
+  /** Ends all processes. */
   async close() {
     for (const child of this.#children.toReversed()) await child.kill();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
+  /** What no test has used of the recipe. */
   get unused() {
     return this.#document.unused;
   }
