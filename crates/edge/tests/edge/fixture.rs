@@ -29,14 +29,14 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
 }
 
 /// A runtime with a thread of its own: a process's private services answer while the test waits for something else.
-struct Runtime {
+pub(crate) struct Runtime {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Runtime {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel());
         let thread = std::thread::spawn(move || {
@@ -45,7 +45,7 @@ impl Runtime {
         Self { handle, stop: Some(stop), thread: Some(thread) }
     }
 
-    fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.handle.block_on(future)
     }
 }
