@@ -203,7 +203,7 @@ impl Config {
 
     /// The bounds of each session.
     pub fn limits(&self) -> Limits {
-        self.limits.of_sessions(self.ping_interval)
+        self.limits.of_sessions(self.ping_interval, self.shards())
     }
 
     /// How many shards run.
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_sessions_and_sockets() {
         let config = Config::default();
-        assert_eq!(config.limits(), Limits::default());
+        assert_eq!(config.limits.of_sessions(config.ping_interval, 1), Limits::default());
         assert_eq!(config.limits.of_sockets(), Bounds::default());
         assert!(config.shards() >= 1);
     }

@@ -24,14 +24,14 @@ pub(crate) struct Granted {
 pub(crate) fn parse(
     query: &str,
     last_event_id: Option<&str>,
-    topics_max: usize,
+    bounds: TopicBounds,
 ) -> Result<Subscribe, String> {
     let mut wanted = Subscribe::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value: Vec<u8> = percent_decode_str(&value.replace('+', " ")).collect();
         match name {
-            "topic" => wanted.topics.push(topic_of(value, wanted.topics.len(), topics_max)?),
+            "topic" => wanted.topics.push(topic_of(value, wanted.topics.len(), bounds)?),
             "exact" => wanted.exact = flag(name, &value)?,
             "snapshot" => wanted.snapshot = flag(name, &value)?,
             "since" => wanted.since = Some(since(&value)?),
@@ -50,10 +50,19 @@ pub(crate) fn parse(
     Ok(wanted)
 }
 
+/// The bounds of the topics in a URL.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TopicBounds {
+    /// So many, which are subscriptions.
+    pub(crate) topics_max: usize,
+    pub(crate) topic_bytes_max: usize,
+}
+
 /// A topic as a client may name it.
-pub(crate) fn topic_of(bytes: Vec<u8>, n_before: usize, topics_max: usize) -> Result<Vec<u8>, String> {
-    if bytes.len() > topic::TOPIC_BYTES_MAX {
-        return Err(format!("a topic has at most {} bytes", topic::TOPIC_BYTES_MAX));
+pub(crate) fn topic_of(bytes: Vec<u8>, n_before: usize, bounds: TopicBounds) -> Result<Vec<u8>, String> {
+    let TopicBounds { topics_max, topic_bytes_max } = bounds;
+    if bytes.len() > topic_bytes_max {
+        return Err(format!("a topic has at most {topic_bytes_max} bytes"));
     }
     if topic::is_reserved(&bytes) {
         return Err("topics that begin with \\0trestle are reserved".to_owned());
@@ -97,19 +106,23 @@ mod tests {
 
     use super::*;
 
+    fn bounds(topics_max: usize) -> TopicBounds {
+        TopicBounds { topics_max, topic_bytes_max: topic::TOPIC_BYTES_MAX }
+    }
+
     #[test]
     fn a_query_names_what_is_wanted() {
         let at = |offset| Position { epoch: 7, offset };
         let query = format!("topic=jobs%2F&topic=a+b&exact=true&snapshot&since={}", at(3));
-        let wanted = parse(&query, None, 9).unwrap();
+        let wanted = parse(&query, None, bounds(9)).unwrap();
         assert_eq!(wanted.topics, [&b"jobs/"[..], b"a b"]);
         assert!(wanted.exact && wanted.snapshot);
         assert_eq!(wanted.since, Some(Since::Position(at(3))));
-        let again = parse(&query, Some(&at(5).to_string()), 9).unwrap();
+        let again = parse(&query, Some(&at(5).to_string()), bounds(9)).unwrap();
         assert_eq!(again.since, Some(Since::Position(at(5))), "where a browser comes back from");
-        assert_eq!(parse("", Some("no position"), 9).unwrap().since, Some(Since::Unknown));
-        assert_eq!(parse("", None, 9).unwrap().topics, [b""]);
-        let slow = parse("policy=conflate&max_hz=2.5", None, 9).unwrap();
+        assert_eq!(parse("", Some("no position"), bounds(9)).unwrap().since, Some(Since::Unknown));
+        assert_eq!(parse("", None, bounds(9)).unwrap().topics, [b""]);
+        let slow = parse("policy=conflate&max_hz=2.5", None, bounds(9)).unwrap();
         assert_eq!((slow.policy, slow.interval_min), (Policy::Conflate, Some(Duration::from_millis(400))));
     }
 
@@ -127,7 +140,7 @@ mod tests {
             ("max_hz=nan", "`max_hz`"),
             ("max_hz=", "`max_hz`"),
         ] {
-            let error = parse(query, None, 2).unwrap_err();
+            let error = parse(query, None, bounds(2)).unwrap_err();
             assert!(error.contains(named), "{error}");
         }
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
-use trestle_hub::Protocol;
 use trestle_hub::ws::{Deflate, Handshake, HandshakeError, HeaderLines};
+use trestle_hub::{ErrorCode, Protocol, Unpublished};
 use warp::Filter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
@@ -23,11 +23,12 @@ use warp::reply::Response;
 use crate::admission::Admission;
 use crate::assets::{self, Asset};
 use crate::drain::Draining;
-use crate::events::{self, Granted};
+use crate::events::{self, Granted, TopicBounds};
 use crate::ingest::Upstream;
 use crate::limits::{Floods, Full, Guest, Place, Room};
 use crate::metrics::{Label as _, Refusal, ShardMetrics};
 use crate::origin::Origins;
+use crate::publish::pace::Pace;
 use crate::publish::{Outcome, Publications, post};
 
 /// What the page may do: nothing that does not come from here.
@@ -73,8 +74,9 @@ pub(crate) struct Door {
     pub(crate) origins: Arc<Origins>,
     pub(crate) draining: Draining,
     pub(crate) metrics: Arc<ShardMetrics>,
-    pub(crate) subscriptions_max: usize,
+    pub(crate) topics: TopicBounds,
     pub(crate) publications: Publications,
+    pub(crate) post_pace: Arc<Pace>,
     pub(crate) post_bounds: post::Bounds,
 }
 
@@ -135,6 +137,14 @@ impl Door {
         self.floods.note(&refusal.text(), address);
     }
 
+    /// Counts and logs a publication that is not taken.
+    pub(crate) fn refuse_publication(&self, code: ErrorCode, why: String, address: IpAddr) -> Outcome {
+        self.metrics.refused.of(code).add(1);
+        tracing::debug!(%address, why, "a publication is refused");
+        self.floods.note(code.as_str(), address);
+        self.publications.refuse(Unpublished::new(code, why))
+    }
+
     fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, address: IpAddr) -> Response {
         self.note(refusal, why, address);
         text(status, format!("{why}\n"))
@@ -168,10 +178,14 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         .and(warp::post())
         .and(warp::header::headers_cloned())
         .and(raw_query())
+        .and(visitor())
         .and(warp::body::stream())
-        .then(move |headers: HeaderMap, query: String, body| {
+        .then(move |headers: HeaderMap, query: String, visitor: Visitor, body| {
             let door = post_door.clone();
             async move {
+                if let Err(why) = door.post_pace.take(visitor.address, Instant::now()) {
+                    return published(&door.refuse_publication(ErrorCode::RateLimited, why, visitor.address));
+                }
                 let key = headers.get(IDEMPOTENCY_KEY).map(HeaderValue::as_bytes);
                 published(&post::publish(&door.publications, door.post_bounds, &query, key, body).await)
             }
@@ -243,7 +257,7 @@ async fn handshake(
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
         return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, visitor.address);
     };
-    let topics = match topics(&query, protocol, door.subscriptions_max) {
+    let topics = match topics(&query, protocol, door.topics) {
         Ok(topics) => topics,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
@@ -269,7 +283,7 @@ async fn handshake(
 /// Grants a stream of server-sent events, of which the shard makes the body.
 fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor) -> Response {
     let last_event_id = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let wanted = match events::parse(query, last_event_id, door.subscriptions_max) {
+    let wanted = match events::parse(query, last_event_id, door.topics) {
         Ok(wanted) => wanted,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
@@ -295,7 +309,7 @@ pub(crate) fn published(outcome: &Outcome) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if status == 503 {
+    if status == 503 || status == 429 {
         headers.insert(RETRY_AFTER, HeaderValue::from(1));
     }
     response
@@ -328,7 +342,7 @@ fn insert(response: &mut Response, lines: &HeaderLines<'_>) {
 }
 
 /// The `topic`s of a query. Without any a `rust-websocket` client, which has no other way to ask, gets everything.
-fn topics(query: &str, protocol: Protocol, topics_max: usize) -> Result<Vec<Vec<u8>>, String> {
+fn topics(query: &str, protocol: Protocol, bounds: TopicBounds) -> Result<Vec<Vec<u8>>, String> {
     let mut topics = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -336,7 +350,7 @@ fn topics(query: &str, protocol: Protocol, topics_max: usize) -> Result<Vec<Vec<
             return Err(format!("unknown parameter `{name}`; known is `topic`, which may be repeated"));
         }
         let bytes: Vec<u8> = percent_decode_str(&value.replace('+', " ")).collect();
-        topics.push(events::topic_of(bytes, topics.len(), topics_max)?);
+        topics.push(events::topic_of(bytes, topics.len(), bounds)?);
     }
     if topics.is_empty() && protocol == Protocol::RustWebsocket {
         topics.push(Vec::new());

@@ -61,6 +61,7 @@ use ingest::{Ingest, Upstream};
 use limits::{Floods, Room};
 use metrics::ShardMetrics;
 use origin::Origins;
+use publish::pace::Pace;
 
 /// How often [`Running::ready`] looks.
 const READY_POLL: Duration = Duration::from_millis(5);
@@ -133,6 +134,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let proxies = Proxies::new(&config.trusted_proxy);
     let room = Arc::new(Room::new(proxies, connections_max, address_connections_max));
     let floods = Arc::new(Floods::default());
+    let post_pace = Arc::new(Pace::new(limits.publications_per_second, Instant::now()));
     let origins = Arc::new(Origins::new(&config.allow_origin, config.require_origin, false));
     let (stop, stopping) = watch::channel(false);
     let (failed, failures) = mpsc::unbounded_channel();
@@ -155,6 +157,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             interest: ingest.interest.clone(),
             questions: questions.clone(),
             publications: publications.clone(),
+            post_pace: Arc::clone(&post_pace),
             metrics: Arc::clone(&counts[nth]),
             admission: Arc::clone(&admission),
             room: Arc::clone(&room),

@@ -10,9 +10,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use trestle_hub::Protocol;
 use trestle_hub::encode::LostCause;
 use trestle_hub::ws::CloseCode;
+use trestle_hub::{ErrorCode, Protocol};
 use trestle_recorder::Log;
 
 use crate::ingest::Upstream;
@@ -126,6 +126,14 @@ impl Label for LostCause {
     }
 }
 
+impl Label for ErrorCode {
+    const ALL: &'static [Self] = &ErrorCode::ALL;
+
+    fn text(self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
 impl Label for Protocol {
     const ALL: &'static [Self] = &Protocol::ALL;
 
@@ -207,6 +215,10 @@ pub struct ShardMetrics {
     pub refusals: Tallies<Refusal>,
     /// Times that accepting paused for want of open files or memory.
     pub accept_pauses: Tally,
+    /// Commands that were refused.
+    pub refused: Tallies<ErrorCode>,
+    /// Sessions closed because too much waited for all of them together.
+    pub outboxes_closed: Tally,
     /// WebSockets that ended, by the close code that the edge sent or answered.
     pub closed: Tallies<Option<CloseCode>>,
 }
@@ -271,6 +283,15 @@ impl Edge {
             "Times that accepting paused for want of open files or memory",
             pauses,
         )?;
+        let refused = self.sums("code", |shard| &shard.refused);
+        page.counters(
+            "commands_refused",
+            "What clients said and were refused, by the error's code",
+            &refused,
+        )?;
+        let full = self.sum(|shard| &shard.outboxes_closed);
+        let help = "WebSockets closed because too much waited for all clients together";
+        page.counter("outboxes_closed", help, full)?;
         let closed = self.sums("code", |shard| &shard.closed);
         page.counters("sessions_closed", "WebSockets that ended; 1006 is a connection that broke", &closed)
     }
@@ -483,6 +504,7 @@ pub(crate) mod tests {
         check::<Refusal>();
         check::<DropCause>();
         check::<LostCause>();
+        check::<ErrorCode>();
         check::<Protocol>();
         check::<Option<CloseCode>>();
     }

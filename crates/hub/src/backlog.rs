@@ -285,6 +285,11 @@ impl Backlog {
         begun + self.lag_bytes + self.event_bytes + self.reply_bytes
     }
 
+    /// What waits outside of the log.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.event_bytes + self.reply_bytes
+    }
+
     /// What is held against the client: all that waits behind the first frame.
     pub(crate) fn behind_bytes(&self) -> usize {
         (self.lag_bytes + self.event_bytes + self.reply_bytes).saturating_sub(self.front_bytes)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-/// Bounds of each session. The edge has a flag for each.
+use trestle_messages::topic::TOPIC_BYTES_MAX;
+
+/// Bounds of each session. The edge has flags for those that an operator may want otherwise (docs/limits.md).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes that wait for a client that does not read, in the log and outside, behind the frame that it is given. Default
@@ -21,6 +23,21 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Subscriptions of one client. Default 1,000. Beyond it: error `too_many_subscriptions`.
     pub subscriptions_max: usize,
+    /// A topic that a client names, at most 255. Default 255: longer ones have no last value. Beyond it: error `invalid_topic`.
+    pub topic_bytes_max: usize,
+    /// Commands, pings and what is neither that a client may say in a second; 0: without end. Default 100: a page that is
+    /// busy says ten. Beyond it: error `rate_limited`, and closed with 4029 if it goes on; of ZWS closed at once.
+    pub commands_per_second: u32,
+    /// So many at once after a quiet while. Default 2,000: a client that comes back subscribes to all that it had.
+    pub commands_burst: u32,
+    /// Publications of a client in a second, and at once; 0, the default: without end. Beyond it as of commands.
+    pub publications_per_second: u32,
+    /// A `trestle.v1.*` client that holds no subscription and says nothing, pongs aside, for this long is closed with 1001;
+    /// zero: never. Default 10 minutes.
+    pub idle_timeout: Duration,
+    /// What waits for all clients together outside of the log, each counted for itself. Default 256 MiB. Beyond it those
+    /// for whom most waits are closed with 4008.
+    pub outboxes_bytes_max: usize,
     /// A `trestle.v1.*` client hears its position this often, and one that said nothing for as long is pinged. Default
     /// 25 s: below the 30 s after which some mobile networks forget a connection.
     pub ping_interval: Duration,
@@ -39,6 +56,12 @@ impl Default for Limits {
             publication_bytes_max: 256 << 10,
             message_bytes_max: 64 << 10,
             subscriptions_max: 1_000,
+            topic_bytes_max: TOPIC_BYTES_MAX,
+            commands_per_second: 100,
+            commands_burst: 2_000,
+            publications_per_second: 0,
+            idle_timeout: Duration::from_secs(600),
+            outboxes_bytes_max: 256 << 20,
             ping_interval: Duration::from_secs(25),
             half_open_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(5),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::backlog::{Backlog, Ended};
 use crate::encode::Policy;
+use crate::hub::Buckets;
 use crate::pace::Pace;
 use crate::protocol::Protocol;
 use crate::trie::EntryId;
@@ -135,6 +136,8 @@ pub(crate) struct Session {
     pub(crate) last_seen: u64,
     /// When the client was last heard, within a tick.
     pub(crate) heard: Instant,
+    /// When it last said something by itself, which a pong is not.
+    pub(crate) said: Instant,
     /// In the order of their keys: a command may name thousands, and a search of each through all of them would keep
     /// the shard's other clients waiting.
     pub(crate) subscriptions: Vec<Subscription>,
@@ -144,6 +147,8 @@ pub(crate) struct Session {
     /// Publications without an answer, and their bytes.
     pub(crate) unanswered: u32,
     pub(crate) unanswered_bytes: u32,
+    /// Once it has said something.
+    pub(crate) buckets: Option<Box<Buckets>>,
     pub(crate) reader: Reader,
 }
 
@@ -165,11 +170,13 @@ impl Session {
             generation,
             last_seen: 0,
             heard: now,
+            said: now,
             subscriptions: Vec::new(),
             backlog: None,
             pace: None,
             unanswered: 0,
             unanswered_bytes: 0,
+            buckets: None,
             reader: Reader::new(message_bytes_max, deflate.is_some()),
         }
     }

@@ -83,7 +83,35 @@ pub const TABLE: &[Limit] = &[
         default: "1000",
         bounds: "subscriptions of a connection",
         reaction: "error `too_many_subscriptions`; in a URL 400; of ZWS closed with 1008",
-        metric: "handshake_refusals_total{cause=\"topic\"}",
+        metric: "commands_refused_total{code=\"too_many_subscriptions\"}",
+    },
+    Limit {
+        name: "topic-bytes-max",
+        default: "255",
+        bounds: "a topic that a client names; more than 255 is not possible",
+        reaction: "error `invalid_topic`; in a URL 400; of ZWS closed",
+        metric: "commands_refused_total{code=\"invalid_topic\"}",
+    },
+    Limit {
+        name: "commands-per-second",
+        default: "100",
+        bounds: "what a client says in a second: commands, pings, and what is neither; 0 for no limit",
+        reaction: "error `rate_limited`, a ping has no pong; closed with 4029 after 1,000 of these in a row, and of ZWS at once",
+        metric: "commands_refused_total{code=\"rate_limited\"}",
+    },
+    Limit {
+        name: "commands-burst",
+        default: "2000",
+        bounds: "the same at once, after a quiet while",
+        reaction: "the same",
+        metric: "commands_refused_total{code=\"rate_limited\"}",
+    },
+    Limit {
+        name: "publications-per-second",
+        default: "0",
+        bounds: "publications of a client in a second, and at once; of `POST /publish` those of its address; 0 for no limit",
+        reaction: "the same; 429 with `Retry-After`",
+        metric: "commands_refused_total{code=\"rate_limited\"}",
     },
     Limit {
         name: "outbox-bytes-max",
@@ -93,11 +121,25 @@ pub const TABLE: &[Limit] = &[
         metric: "dropped_messages_total{hop=\"session\",cause=\"slow_consumer\"}",
     },
     Limit {
+        name: "outboxes-bytes-max",
+        default: "256MiB",
+        bounds: "the same for all clients together, without what is in the log: each shard has its part",
+        reaction: "those for whom most waits are closed with 4008",
+        metric: "outboxes_closed_total",
+    },
+    Limit {
         name: "half-open-timeout",
         default: "60s",
         bounds: "the time that a client says nothing, not even a pong, or takes no byte",
         reaction: "the connection is cut",
         metric: "sessions_closed_total{code=\"1006\"}",
+    },
+    Limit {
+        name: "idle-timeout",
+        default: "10m",
+        bounds: "the time that a client of `trestle.v1.*` holds no subscription and says nothing but pongs; 0s for no limit",
+        reaction: "closed with 1001",
+        metric: "sessions_closed_total{code=\"1001\"}",
     },
     Limit {
         name: "log-bytes-max",
@@ -153,14 +195,35 @@ pub struct Flags {
     /// Subscriptions of one client. 1,000: more than a page shows, few enough for any machine. Beyond it: an error reply.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     pub subscriptions_max: usize,
+    /// Bytes of a topic that a client names, 255 at most: longer ones have no last value. Beyond it: an error reply.
+    #[arg(long, value_name = "BYTES", default_value_t = 255, value_parser = clap::value_parser!(u16).range(1..=255))]
+    pub topic_bytes_max: u16,
+    /// Commands of one client in a second, its pings with them; 0: no limit. 100: a page that is busy says ten. Beyond it:
+    /// error replies, and closed with 4029 if it goes on.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 100)]
+    pub commands_per_second: u32,
+    /// So many at once after a quiet while. 2,000: who comes back subscribes to all that it had.
+    #[arg(long, value_name = "COUNT", default_value_t = 2_000)]
+    pub commands_burst: u32,
+    /// Publications of one client in a second, and at once; by POST those of one address. 0: no limit. Beyond it: error
+    /// replies, 429.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 0)]
+    pub publications_per_second: u32,
     /// Bytes that wait for a client that does not read: 4 MiB is some seconds of a busy feed. Beyond it the client's
     /// policy decides: oldest messages dropped, or closed with 4008.
     #[arg(long, value_name = "SIZE", default_value = "4MiB")]
     pub outbox_bytes_max: ByteSize,
+    /// The same for all clients together, of what is not in the log: replies, and messages that are not recorded. Each shard
+    /// has its part. Beyond it those for whom most waits are closed with 4008.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub outboxes_bytes_max: ByteSize,
     /// A client that says nothing, not even a pong, or takes no byte of what is sent for this long is gone. 60 s: two
     /// pings may be lost.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub half_open_timeout: Duration,
+    /// A client of trestle.v1.* that holds no subscription and says nothing but pongs for this long is closed; 0s: never.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
     /// What the newest messages cost in memory before the oldest are dropped. Slow clients are fed from here, so that
     /// they cost no queue of their own. 64 MiB is some seconds of the fastest feed.
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
@@ -187,12 +250,18 @@ impl Flags {
         }
     }
 
-    /// The bounds of each session, pinged each `ping_interval`.
-    pub fn of_sessions(&self, ping_interval: Duration) -> Limits {
+    /// The bounds of each session of one of so many shards, pinged each `ping_interval`.
+    pub fn of_sessions(&self, ping_interval: Duration, shards: usize) -> Limits {
         Limits {
             outbox_bytes_max: bytes(self.outbox_bytes_max),
             message_bytes_max: bytes(self.message_bytes_max),
             subscriptions_max: self.subscriptions_max,
+            topic_bytes_max: self.topic_bytes_max.into(),
+            commands_per_second: self.commands_per_second,
+            commands_burst: self.commands_burst,
+            publications_per_second: self.publications_per_second,
+            outboxes_bytes_max: bytes(self.outboxes_bytes_max) / shards,
+            idle_timeout: self.idle_timeout,
             ping_interval,
             half_open_timeout: self.half_open_timeout,
             ..Limits::default()

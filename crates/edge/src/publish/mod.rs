@@ -1,10 +1,11 @@
 //! What browsers publish, on its way upward: one typed channel, from all who take publications to the one who sends them.
 //!
-//! `permission` decides who may, `forwarder` hands over to a forwarder, `socket` sends where there is none, `post` is what a
+//! `permission` decides who may, `pace` how fast by `POST`, `forwarder` hands over to a forwarder, `socket` sends where there is none, `post` is what a
 //! `POST /publish` says. Nothing waits without end: what cannot go on its way at once is refused.
 
 mod answer;
 mod forwarder;
+pub(crate) mod pace;
 mod permission;
 pub(crate) mod post;
 mod socket;

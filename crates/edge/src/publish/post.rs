@@ -19,6 +19,7 @@ use super::{Outcome, Publications};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) body_bytes_max: usize,
+    pub(crate) topic_bytes_max: usize,
     /// It has come within this.
     pub(crate) body_timeout: Duration,
 }
@@ -52,6 +53,9 @@ async fn request<B: Buf, E>(
     body: impl Stream<Item = Result<B, E>>,
 ) -> Result<Publish, Unpublished> {
     let Target { topic, key } = target(query, idempotency_key)?;
+    if topic.len() > bounds.topic_bytes_max {
+        return Err(too_long(&topic, bounds.topic_bytes_max));
+    }
     // Before the body is read.
     publications.may_publish(&topic)?;
     let body = timeout(bounds.body_timeout, read(body, bounds.body_bytes_max)).await;
@@ -119,14 +123,19 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, Unpublished> {
 }
 
 fn allowed(topic: Vec<u8>) -> Result<Vec<u8>, Unpublished> {
-    let wrong = if topic.len() > TOPIC_BYTES_MAX {
-        format!("a topic of {} bytes, at most {TOPIC_BYTES_MAX} are allowed", topic.len())
-    } else if is_reserved(&topic) {
-        "topics that begin with \\0trestle are reserved".to_owned()
-    } else {
-        return Ok(topic);
-    };
-    Err(Unpublished::new(ErrorCode::InvalidTopic, wrong))
+    if topic.len() > TOPIC_BYTES_MAX {
+        return Err(too_long(&topic, TOPIC_BYTES_MAX));
+    }
+    if is_reserved(&topic) {
+        let wrong = "topics that begin with \\0trestle are reserved";
+        return Err(Unpublished::new(ErrorCode::InvalidTopic, wrong));
+    }
+    Ok(topic)
+}
+
+fn too_long(topic: &[u8], max: usize) -> Unpublished {
+    let reason = format!("a topic of {} bytes, at most {max} are allowed", topic.len());
+    Unpublished::new(ErrorCode::InvalidTopic, reason)
 }
 
 fn valid_key(key: Vec<u8>) -> Result<String, Unpublished> {

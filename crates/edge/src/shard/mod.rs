@@ -24,12 +24,14 @@ use trestle_recorder::Log;
 
 use crate::admission::Admission;
 use crate::drain::{Draining, Occupied};
+use crate::events::TopicBounds;
 use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
 use crate::limits::{Floods, Room};
 use crate::metrics::ShardMetrics;
 use crate::origin::Origins;
 use crate::publish::Publications;
+use crate::publish::pace::Pace;
 use crate::publish::post::Bounds;
 use crate::recorder::Questions;
 use state::{Answered, State};
@@ -62,6 +64,8 @@ pub(crate) struct Options {
     pub(crate) questions: Option<Questions>,
     /// Where clients' publications are handed in.
     pub(crate) publications: Publications,
+    /// How fast an address may hand them in by `POST`.
+    pub(crate) post_pace: Arc<Pace>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) room: Arc<Room>,
@@ -110,10 +114,15 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             origins: Arc::clone(&options.origins),
             draining: options.draining.clone(),
             metrics: Arc::clone(&metrics),
-            subscriptions_max: options.limits.subscriptions_max,
+            topics: TopicBounds {
+                topics_max: options.limits.subscriptions_max,
+                topic_bytes_max: options.limits.topic_bytes_max,
+            },
             publications: options.publications.clone(),
+            post_pace: Arc::clone(&options.post_pace),
             post_bounds: Bounds {
                 body_bytes_max: options.limits.message_bytes_max,
+                topic_bytes_max: options.limits.topic_bytes_max,
                 body_timeout: options.handshake_timeout,
             },
         };

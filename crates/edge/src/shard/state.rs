@@ -21,7 +21,7 @@ use trestle_messages::Position;
 use super::Options;
 use crate::drain::Order;
 use crate::ingest::{InterestSender, Upstream};
-use crate::limits::Guest;
+use crate::limits::{Floods, Guest};
 use crate::memory::{self, Tide};
 use crate::metrics::{DropCause, ShardMetrics};
 use crate::publish::{Outcome, Publications};
@@ -32,8 +32,8 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const READS_IN_TURN: usize = 8;
 /// What a stream of events is given at once.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Outboxes are summed for the metrics each so many ticks.
-const OUTBOX_SUM_TICKS: u32 = 8;
+/// Outboxes are summed, for their bound and the metrics, each so many ticks.
+const OUTBOX_SUM_TICKS: u32 = 4;
 
 /// An upstream that has not been reached so long after the start counts as silent.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
@@ -68,6 +68,7 @@ pub(crate) struct State {
     /// Back to here, from whatever thread has one.
     answers: mpsc::UnboundedSender<Answered>,
     metrics: Arc<ShardMetrics>,
+    floods: Arc<Floods>,
     ticks: u32,
     /// Of clients.
     tide: Tide,
@@ -113,6 +114,7 @@ impl State {
             publications: options.publications,
             answers,
             metrics: options.metrics,
+            floods: options.floods,
             ticks: 0,
             tide: Tide::default(),
         }
@@ -181,6 +183,8 @@ impl State {
         self.flush();
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(OUTBOX_SUM_TICKS) {
+            self.hub.bound_outboxes();
+            self.flush();
             self.metrics.outbox_bytes.set(self.hub.outbox_bytes() as u64);
         }
         if self.tide.has_ebbed(self.hub.n_sessions() + self.hub.n_subscriptions()) {
@@ -396,8 +400,9 @@ impl State {
             self.question.notify_one();
         }
         self.arm_release();
-        let Counts { deliveries, received, bytes_out, dropped_slow, conflated, told_lost, .. } =
-            self.hub.counts();
+        self.say_refusals();
+        let counts = self.hub.counts();
+        let Counts { deliveries, received, bytes_out, dropped_slow, conflated, told_lost, .. } = counts;
         self.metrics.received_messages.set(received);
         self.metrics.deliveries.set(deliveries);
         self.metrics.sent_bytes.set(bytes_out);
@@ -406,7 +411,19 @@ impl State {
             self.metrics.told_lost.of(cause).set(times);
         }
         self.metrics.conflated.set(conflated);
+        self.metrics.outboxes_closed.set(counts.closed_full);
         self.metrics.subscriptions.set(self.hub.n_subscriptions() as u64);
+    }
+
+    /// What clients said and were refused, with where they are.
+    fn say_refusals(&mut self) {
+        for (id, code) in self.hub.take_refusals() {
+            self.metrics.refused.of(code).add(1);
+            if let Some(guest) = self.guests.get(&id) {
+                tracing::debug!(address = %guest.address, %code, "a command is refused");
+                self.floods.note(code.as_str(), guest.address);
+            }
+        }
     }
 
     fn arm_release(&self) {

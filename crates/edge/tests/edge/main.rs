@@ -25,6 +25,7 @@ mod process;
 mod program;
 mod proto;
 mod publish;
+mod rates;
 mod room;
 mod shards;
 mod shutdown;

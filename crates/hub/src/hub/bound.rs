@@ -10,7 +10,7 @@ use super::{Hub, SessionId};
 use crate::backlog::{Backlog, Loss, Waiting, What};
 use crate::catch_up::Pending;
 use crate::encode::{self, LostCause, Policy};
-use crate::session::Phase;
+use crate::session::{Phase, Session};
 use crate::ws::CloseCode;
 
 /// What is dropped at once, as a part of the bound: so the search for it is shared by many messages.
@@ -46,6 +46,32 @@ impl Hub {
         // What is replaced is only seen by a look at everything: the next one is due when there is that much more.
         self.backlog(id).bound_bytes =
             if conflates { bytes_max.max(behind_bytes + bytes_max / SLACK) } else { bytes_max };
+    }
+
+    /// Holds all clients together to their bound: those for whom most waits are closed with 4008, until an eighth is free.
+    /// Looks at every session.
+    pub fn bound_outboxes(&mut self) {
+        let own = |session: &Session| {
+            let held = session.pace.as_ref().map_or(0, |pace| pace.bytes());
+            held + session.backlog.as_ref().map_or(0, |backlog| backlog.own_bytes())
+        };
+        let waiting = self.sessions.iter().map(|(id, session)| (own(session), id as SessionId));
+        let mut waiting: Vec<_> = waiting.filter(|(bytes, _)| *bytes > 0).collect();
+        let mut sum: usize = waiting.iter().map(|(bytes, _)| bytes).sum();
+        let max = self.limits.outboxes_bytes_max;
+        if sum <= max {
+            return;
+        }
+        waiting.sort_unstable();
+        while sum > max - max / SLACK
+            && let Some((bytes, id)) = waiting.pop()
+        {
+            sum -= bytes;
+            if self.sessions[id as usize].phase == Phase::Open {
+                self.counts.closed_full += 1;
+                self.close_slow(id);
+            }
+        }
     }
 
     /// The client is too slow, and nothing that waits for it may be dropped.

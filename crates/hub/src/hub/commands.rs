@@ -1,5 +1,6 @@
 //! What a client says, and what that does.
 
+use super::rates::Said;
 use super::recover::Start;
 use super::{Hub, SessionId};
 use crate::ErrorCode;
@@ -77,6 +78,7 @@ impl Hub {
     }
 
     fn hear_whole(&mut self, id: SessionId, incoming: Incoming<'_>) {
+        let now = self.now;
         let session = &mut self.sessions[id as usize];
         let is_open = session.phase == Phase::Open;
         let is_data = matches!(incoming, Incoming::Text(_) | Incoming::Binary(_));
@@ -91,7 +93,13 @@ impl Hub {
             }
             // Behind our own Close frame nothing is answered (RFC 6455 §5.5.1).
             _ if !is_open => {}
-            Incoming::Ping(payload) => self.push_reply(id, server_frame(Opcode::Pong, payload)),
+            // One that comes too fast has no answer: nobody is owed one for each (RFC 6455 §5.5.3).
+            Incoming::Ping(payload) => {
+                session.said = now;
+                if self.may_say(id, Said::Command) {
+                    self.push_reply(id, server_frame(Opcode::Pong, payload));
+                }
+            }
             Incoming::Pong(_) => {}
             // The original page says nothing; what it might say concerns nobody.
             _ if session.protocol == Protocol::RustWebsocket => {}
@@ -106,9 +114,19 @@ impl Hub {
                     (_, Incoming::Text(text)) => encode::parse(text),
                     _ => Err(wrong_frame("commands are text frames")),
                 };
+                session.said = now;
+                let (said, command) = match &parsed {
+                    Ok(Command { id, kind: CommandKind::Publish(_) }) => (Said::Publication, Some(*id)),
+                    Ok(Command { id, .. }) => (Said::Command, Some(*id)),
+                    Err(error) => (Said::Command, error.id),
+                };
+                if !self.may_say(id, said) {
+                    let error = self.too_fast(command, said);
+                    return self.reply_to_open(id, &error);
+                }
                 match parsed {
                     Ok(command) => {
-                        session.unparsed = 0;
+                        self.sessions[id as usize].unparsed = 0;
                         self.obey(id, command);
                     }
                     Err(error) => self.refuse(id, &error),
@@ -117,8 +135,15 @@ impl Hub {
         }
     }
 
+    /// Behind our own Close frame nothing is said (RFC 6455 §5.5.1).
+    fn reply_to_open(&mut self, id: SessionId, error: &CommandError) {
+        if self.sessions[id as usize].phase == Phase::Open {
+            self.reply(id, &error.reply());
+        }
+    }
+
     fn refuse(&mut self, id: SessionId, error: &CommandError) {
-        self.counts.commands_refused += 1;
+        self.note_refusal(id, error.code);
         self.reply(id, &error.reply());
         let session = &mut self.sessions[id as usize];
         session.unparsed = if error.unparsed { session.unparsed + 1 } else { 0 };
@@ -138,8 +163,8 @@ impl Hub {
                 Ok(())
             }
             CommandKind::Publish(publish) => {
-                self.obey_publish(id, command, publish);
-                Ok(())
+                let checked = self.check_topics(std::slice::from_ref(&publish.topic));
+                checked.map(|()| self.obey_publish(id, command, publish))
             }
             CommandKind::Authenticate => Err((ErrorCode::Unavailable, "no tokens are used here".to_owned())),
         };
@@ -154,6 +179,7 @@ impl Hub {
         command: u64,
         wanted: &Subscribe,
     ) -> Result<(), Refused> {
+        self.check_topics(&wanted.topics)?;
         self.settle_parked_of(id, &wanted.topics, wanted.exact);
         let session = &self.sessions[id as usize];
         let is_new = |topic: &&Vec<u8>| session.find(topic, wanted.exact).is_err();
@@ -172,6 +198,18 @@ impl Hub {
             Start::Later(why) => self.park(id, command, wanted, why),
         }
         Ok(())
+    }
+
+    /// The encodings know no other bound than the greatest that there may be.
+    fn check_topics(&self, topics: &[Vec<u8>]) -> Result<(), Refused> {
+        let max = self.limits.topic_bytes_max;
+        match topics.iter().find(|topic| topic.len() > max) {
+            Some(topic) => Err((
+                ErrorCode::InvalidTopic,
+                format!("a topic of {} bytes, at most {max} are allowed", topic.len()),
+            )),
+            None => Ok(()),
+        }
     }
 
     fn obey_unsubscribe(&mut self, id: SessionId, command: u64, unwanted: &Unsubscribe) {

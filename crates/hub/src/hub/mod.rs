@@ -10,6 +10,7 @@ mod parked;
 mod passing;
 mod place;
 mod publications;
+mod rates;
 mod recover;
 mod route;
 mod sessions;
@@ -27,6 +28,7 @@ use slab::Slab;
 use trestle_messages::Position;
 use trestle_recorder::{Cursor, Log, RecordRules, Segment};
 
+use crate::ErrorCode;
 use crate::backlog::{Backlog, Waiting, What};
 use crate::encode::{Format, Heartbeat, LostCause, Publish, ServerMessage};
 use crate::limits::Limits;
@@ -41,9 +43,11 @@ use pacing::Dues;
 use parked::Parked;
 use passing::Passing;
 use place::{Kinds, Place};
+use rates::Rates;
 use route::Aside;
 
 pub use publications::{Ticket, Unpublished};
+pub(crate) use rates::Buckets;
 pub use visit::Visit;
 
 /// A session's number, unique while it is open and used again afterwards.
@@ -82,8 +86,10 @@ pub struct Counts {
     pub closed_silent: u64,
     /// Sessions closed for breaking a protocol's rules.
     pub closed_protocol: u64,
-    /// Commands answered with an error.
-    pub commands_refused: u64,
+    /// Commands that were refused, in the order of [`ErrorCode::ALL`].
+    pub refused: [u64; ErrorCode::ALL.len()],
+    /// Sessions closed because too much waited for all of them together.
+    pub closed_full: u64,
 }
 
 /// The number of the newest message of each topic.
@@ -162,6 +168,8 @@ pub struct Hub {
     inflater: Option<Box<Inflater>>,
     interest: Vec<InterestChange>,
     publications: Vec<(Ticket, Publish)>,
+    rates: Rates,
+    refusals: Vec<(SessionId, ErrorCode)>,
     rules: RecordRules,
     passing: Passing,
     counts: Counts,
@@ -173,7 +181,7 @@ impl Hub {
     /// A hub without sessions that reads `log` from its end on. `name` begins the sessions' names, so that they differ
     /// between shards and replicas.
     pub fn new(name: String, limits: Limits, log: Arc<Log>, now: Instant) -> Self {
-        let cursor = log.cursor();
+        let (cursor, rates) = (log.cursor(), Rates::new(&limits, now));
         Self {
             inflater: None,
             limits,
@@ -203,6 +211,8 @@ impl Hub {
             deflater: Deflater::new(),
             interest: Vec::new(),
             publications: Vec::new(),
+            rates,
+            refusals: Vec::new(),
             rules: RecordRules::nothing(),
             passing: Passing::default(),
             counts: Counts::default(),
@@ -250,6 +260,16 @@ impl Hub {
         if silent >= self.limits.half_open_timeout {
             self.counts.closed_silent += 1;
             self.end(id);
+            return;
+        }
+        let idle = self.now.saturating_duration_since(session.said);
+        let idle_max = self.limits.idle_timeout;
+        if protocol.is_conversation()
+            && session.subscriptions.is_empty()
+            && !idle_max.is_zero()
+            && idle >= idle_max
+        {
+            self.begin_close(id, CloseCode::GoingAway);
             return;
         }
         // A ping also keeps a quiet connection open through proxies, answered or not.
@@ -332,6 +352,17 @@ impl Hub {
     /// What this shard began and ceased to want since the last call, in order.
     pub fn take_interest(&mut self) -> Vec<InterestChange> {
         std::mem::take(&mut self.interest)
+    }
+
+    /// What was refused since the last call, and to whom, in order.
+    pub fn take_refusals(&mut self) -> Vec<(SessionId, ErrorCode)> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Counts a refusal.
+    fn note_refusal(&mut self, id: SessionId, code: ErrorCode) {
+        self.counts.refused[code as usize] += 1;
+        self.refusals.push((id, code));
     }
 
     /// What it has counted.

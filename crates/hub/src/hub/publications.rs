@@ -66,7 +66,7 @@ impl Hub {
                 self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));
             }
             Err(Unpublished { code, reason }) => {
-                self.counts.commands_refused += 1;
+                self.note_refusal(id, code);
                 self.reply(id, &ServerMessage::error(Some(command), code, &reason));
             }
         }

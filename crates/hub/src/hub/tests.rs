@@ -12,6 +12,7 @@ mod policies;
 mod policy_simulation;
 mod publications;
 mod random;
+mod rates;
 mod recovery;
 mod recovery_simulation;
 mod script;

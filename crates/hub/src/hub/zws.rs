@@ -1,7 +1,9 @@
 //! What a client of ZWS 2.0 says. It cannot be answered: what is wrong ends its connection.
 
+use super::rates::Said;
 use super::sessions::Terms;
 use super::{Hub, SessionId};
+use crate::ErrorCode;
 use crate::encode::zws::{self, Wish};
 use crate::protocol::Protocol;
 use crate::ws::CloseCode;
@@ -28,6 +30,9 @@ impl Hub {
             }
             return;
         }
+        if !self.may_say(id, Said::Command) {
+            return self.refuse_zws(id, CloseCode::TooManyRequests);
+        }
         match zws::parse(payload) {
             Some(Wish::Subscribe(topic)) => self.subscribe_zws(id, topic),
             Some(Wish::Unsubscribe(topic)) => {
@@ -45,16 +50,19 @@ impl Hub {
         if session.find(topic, false).is_ok() {
             return;
         }
-        if session.subscriptions.len() >= self.limits.subscriptions_max {
-            self.refuse_zws(id, CloseCode::PolicyViolation);
-            return;
-        }
-        self.subscribe(id, topic, false, Terms::default());
-        self.follow_subscriptions(id);
+        let refused = if topic.len() > self.limits.topic_bytes_max {
+            ErrorCode::InvalidTopic
+        } else if session.subscriptions.len() >= self.limits.subscriptions_max {
+            ErrorCode::TooManySubscriptions
+        } else {
+            self.subscribe(id, topic, false, Terms::default());
+            return self.follow_subscriptions(id);
+        };
+        self.note_refusal(id, refused);
+        self.refuse_zws(id, CloseCode::PolicyViolation);
     }
 
     pub(super) fn refuse_zws(&mut self, id: SessionId, code: CloseCode) {
-        self.counts.commands_refused += 1;
         self.counts.closed_protocol += 1;
         self.begin_close(id, code);
     }
