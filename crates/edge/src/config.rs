@@ -15,6 +15,7 @@ use trestle_recorder::{RecordRule, RecordRules, SplitRule};
 use warp::http::Uri;
 
 use crate::address::network;
+use crate::decoders::{self, Table};
 use crate::limits::Flags;
 use crate::origin::AllowedOrigin;
 
@@ -64,6 +65,11 @@ pub struct Config {
     /// topics only. Only with --source. Repeatable.
     #[arg(long, value_name = "PREFIX")]
     pub sequence: Vec<String>,
+    /// What the bodies of topics are that begin with a prefix, decoded once for all clients of JSON and of event streams. In
+    /// the file a table, [[decoder]] with prefix, decompress (zlib or gzip; none if left out) and body (json, text, binary
+    /// or event); here the same as a JSON object. The longest prefix decides. Repeatable.
+    #[arg(long, value_name = "JSON", value_parser = decoders::table)]
+    pub decoder: Vec<Table>,
     /// Clients may publish to topics that begin with PREFIX, for example chat/; '' allows all. Off unless given: no token is
     /// asked for, so whoever reaches the edge may. Goes to the forwarder by --recorder, or to --publish-to. Repeatable.
     #[arg(long, value_name = "PREFIX")]
@@ -325,6 +331,7 @@ mod tests {
             "--trusted-proxy nginx",
             "--allow-origin https://a/b",
             "--split x",
+            "--decoder x",
         ] {
             let flag = args.split(' ').next().unwrap();
             let error = parse(args).unwrap_err();

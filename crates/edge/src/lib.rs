@@ -25,6 +25,7 @@ mod admission;
 mod assets;
 pub mod config;
 mod control;
+pub mod decoders;
 mod drain;
 mod events;
 mod gate;
@@ -100,6 +101,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
     let (rate, token) = (config.limits.connection_rate()?, config.link_token()?);
     let way = publish::Way::of(&config)?;
+    let decoders = Arc::new(decoders::of(&config)?);
     shard::raise_limit();
     let listeners = shard::listeners(config.listen, config.shards(), config.limits.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
@@ -158,6 +160,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             questions: questions.clone(),
             publications: publications.clone(),
             post_pace: Arc::clone(&post_pace),
+            decoders: Arc::clone(&decoders),
             metrics: Arc::clone(&counts[nth]),
             admission: Arc::clone(&admission),
             room: Arc::clone(&room),
@@ -177,7 +180,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         move || readiness(&upstream, &draining)
     };
     let private = Private {
-        registry: metrics::registry(counts, upstream, log, publications.outcomes()),
+        registry: metrics::registry(counts, upstream, log, decoders, publications.outcomes()),
         readiness: Box::new(readiness),
     };
     let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();

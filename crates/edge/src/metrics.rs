@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use trestle_hub::decode::Decoders;
 use trestle_hub::encode::LostCause;
 use trestle_hub::ws::CloseCode;
 use trestle_hub::{ErrorCode, Protocol};
@@ -228,12 +229,13 @@ pub(crate) fn registry(
     shards: Vec<Arc<ShardMetrics>>,
     upstream: Arc<Upstream>,
     log: Arc<Log>,
+    decoders: Arc<Decoders>,
     publications: Arc<Outcomes>,
 ) -> Registry {
     let mut registry = Registry::with_prefix("trestle_edge");
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The running build", build);
-    registry.register_collector(Box::new(Edge { shards, upstream, log, publications }));
+    registry.register_collector(Box::new(Edge { shards, upstream, log, decoders, publications }));
     registry
 }
 
@@ -242,6 +244,7 @@ struct Edge {
     shards: Vec<Arc<ShardMetrics>>,
     upstream: Arc<Upstream>,
     log: Arc<Log>,
+    decoders: Arc<Decoders>,
     publications: Arc<Outcomes>,
 }
 
@@ -252,6 +255,7 @@ impl Collector for Edge {
         self.deliveries(&mut page)?;
         self.told(&mut page)?;
         self.publications(&mut page)?;
+        self.bodies(&mut page)?;
         self.upstream(&mut page)
     }
 }
@@ -331,6 +335,20 @@ impl Edge {
             "What clients published, by outcome: published, or the error",
             &outcomes,
         )
+    }
+
+    fn bodies(&self, page: &mut Page<'_>) -> fmt::Result {
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let decoded: Vec<_> =
+            self.decoders.decoded().map(|(body, n)| (vec![label("body", body)], n)).collect();
+        page.counters("decoded_bodies", "Bodies decoded, once for all clients, by what they are", &decoded)?;
+        let undecoded: Vec<_> = self
+            .decoders
+            .undecoded()
+            .map(|(body, cause, n)| (vec![label("body", body), label("cause", cause.name())], n))
+            .collect();
+        let help = "Bodies that did not decode and went out as they came, by what they should be and why";
+        page.counters("undecoded_bodies", help, &undecoded)
     }
 
     fn told(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -450,7 +468,7 @@ pub(crate) mod tests {
         batch.push([&b"topic"[..]], Stamp::default());
         log.append(&mut batch);
         let mut page = String::new();
-        let registry = registry(shards.to_vec(), upstream, log, Arc::default());
+        let registry = registry(shards.to_vec(), upstream, log, Arc::default(), Arc::default());
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
         page
     }
@@ -467,6 +485,8 @@ pub(crate) mod tests {
             "trestle_edge_sessions_closed_total{code=\"4008\"} 3",
             "trestle_edge_handshake_refusals_total{cause=\"subprotocol\"} 3",
             "trestle_edge_deliveries_total 300",
+            "trestle_edge_decoded_bodies_total{body=\"json\"} 0",
+            "trestle_edge_undecoded_bodies_total{body=\"event\",cause=\"malformed\"} 0",
             "trestle_edge_upstream_ready 0",
             concat!("trestle_edge_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {

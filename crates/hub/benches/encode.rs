@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use trestle_hub::decode::Decoders;
 use trestle_hub::encode::{self, Body, Format};
 use trestle_messages::v1::Stamp;
 use trestle_recorder::{Log, Segment, SegmentBuilder};
@@ -33,6 +34,7 @@ fn bodies() -> [(&'static str, Vec<u8>); 3] {
 }
 
 fn encoding(c: &mut Criterion) {
+    let decoders = Decoders::default();
     for (kind, body) in bodies() {
         assert_eq!(body.len(), BODY_BYTES);
         let shared = segment(&body);
@@ -42,7 +44,7 @@ fn encoding(c: &mut Criterion) {
             let mut out = Vec::with_capacity(1024);
             b.iter(|| {
                 out.clear();
-                encode::event(black_box(&shared.message(0)), false, &mut out);
+                encode::event(black_box(&shared.message(0)), &decoders, false, &mut out);
                 black_box(&out);
             });
         });
@@ -53,13 +55,15 @@ fn encoding(c: &mut Criterion) {
             group.bench_function(name, |b| {
                 b.iter_batched_ref(
                     || segment(&body),
-                    |segment| black_box(encode::frame(&segment.message(0), format)).len(),
+                    |segment| black_box(encode::frame(&segment.message(0), format, &decoders)).len(),
                     BatchSize::SmallInput,
                 );
             });
         }
         group.bench_function("json frame, again", |b| {
-            b.iter(|| black_box(encode::frame(&black_box(&shared).message(0), Format::Json)).clone());
+            b.iter(|| {
+                black_box(encode::frame(&black_box(&shared).message(0), Format::Json, &decoders)).clone()
+            });
         });
         group.finish();
     }

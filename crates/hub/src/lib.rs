@@ -8,6 +8,7 @@
 
 mod backlog;
 mod catch_up;
+pub mod decode;
 pub mod encode;
 mod error_code;
 mod grant;

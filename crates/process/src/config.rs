@@ -2,7 +2,8 @@
 //!
 //! A process declares its flags once, as a `clap::Parser`. Each long flag `--some-flag` is also `TRESTLE_SOME_FLAG` in
 //! the environment (a repeatable one as a JSON array) and `some-flag` or `some_flag` in the file that `--config` names.
-//! All three are read by the flag's own parser, so that they mean and refuse the same.
+//! All three are read by the flag's own parser, so that they mean and refuse the same. One whose values are JSON objects
+//! may be an array of tables in the file, `[[some_flag]]`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -188,8 +189,20 @@ impl Layers {
             let Some((place, value)) = arg.get_long().and_then(|name| self.values.get(name)) else {
                 continue;
             };
-            if !given {
-                words.push((place.clone(), flag_words(arg, place, value)?));
+            if given {
+                continue;
+            }
+            match value {
+                Value::Array(_, tables)
+                    if is_list(arg) && tables.iter().any(|item| item.as_dict().is_some()) =>
+                {
+                    for (nth, table) in (1..).zip(tables) {
+                        let place = format!("table {nth} of {place}");
+                        let table = flag_words(arg, &place, &Value::from(vec![table_word(&place, table)?]))?;
+                        words.push((place, table));
+                    }
+                }
+                _ => words.push((place.clone(), flag_words(arg, place, value)?)),
             }
         }
         Ok(words)
@@ -205,11 +218,15 @@ fn is_list(arg: &Arg) -> bool {
 }
 
 fn json_list(variable: &str, text: &str) -> Result<Value, ConfigError> {
-    let list: Vec<String> = serde_json::from_str(text).map_err(|error| ConfigError::Value {
-        place: variable.to_owned(),
-        reason: format!("not a JSON array of strings, such as [\"a\", \"b\"]: {error}"),
-    })?;
-    Ok(Value::from(list))
+    let refuse = |reason| ConfigError::Value { place: variable.to_owned(), reason };
+    let list: Vec<serde_json::Value> = serde_json::from_str(text)
+        .map_err(|error| refuse(format!("not a JSON array of strings, such as [\"a\", \"b\"]: {error}")))?;
+    let word = |item: serde_json::Value| match item {
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Object(_) => Ok(item.to_string()),
+        other => Err(refuse(format!("not a JSON array of strings: it holds {other}"))),
+    };
+    Ok(Value::from(list.into_iter().map(word).collect::<Result<Vec<_>, _>>()?))
 }
 
 fn flag_words(arg: &Arg, place: &str, value: &Value) -> Result<Vec<String>, ConfigError> {
@@ -227,6 +244,13 @@ fn flag_words(arg: &Arg, place: &str, value: &Value) -> Result<Vec<String>, Conf
         },
         (_, value) => Ok(vec![word(value)?]),
     }
+}
+
+/// A table of the file as the flag's parser has it.
+fn table_word(place: &str, table: &Value) -> Result<String, ConfigError> {
+    let refuse = |reason: String| ConfigError::Value { place: place.to_owned(), reason };
+    table.as_dict().ok_or_else(|| refuse("not a table".to_owned()))?;
+    serde_json::to_string(table).map_err(|error| refuse(error.to_string()))
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -255,8 +279,15 @@ mod tests {
         no_record: bool,
         #[arg(long, default_value = "x")]
         topic: String,
+        #[arg(long, value_parser = table)]
+        table: Vec<serde_json::Value>,
         #[arg(long)]
         config: Option<PathBuf>,
+    }
+
+    fn table(text: &str) -> Result<serde_json::Value, String> {
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if value["bad"].is_null() { Ok(value) } else { Err("it is bad".to_owned()) }
     }
 
     fn check(args: &[&str], env: &[(&str, &str)], toml: &str) -> Result<Flags, String> {
@@ -310,6 +341,27 @@ mod tests {
         let Inner::Bench(Innermost::Idle(flags)) = check("7").unwrap().inner;
         assert_eq!((flags.port, flags.topic.as_str()), (7, "t"));
         assert!(check("x").unwrap_err().to_string().starts_with("TRESTLE_PORT: "));
+    }
+
+    #[test]
+    fn tables_are_json_objects_elsewhere() {
+        let toml = "[[table]]\nname = 'a \\ \"'\nnumber = 1\n[[table]]\nlist = [true]";
+        let expected =
+            [serde_json::json!({"name": "a \\ \"", "number": 1}), serde_json::json!({"list": [true]})];
+        assert_eq!(check(&[], &[], toml).unwrap().table, expected);
+        let env = [("TRESTLE_TABLE", r#"[{"list":[]},"{\"name\":\"b\"}"]"#)];
+        let expected = [serde_json::json!({"list": []}), serde_json::json!({"name": "b"})];
+        assert_eq!(check(&[], &env, toml).unwrap().table, expected);
+        assert_eq!(check(&["--table", "{}"], &env, toml).unwrap().table, [serde_json::json!({})]);
+
+        let error = |env: &[(&str, &str)], toml| check(&[], env, toml).unwrap_err();
+        let second = error(&[], "[[table]]\n[[table]]\nbad = 1");
+        assert!(
+            second.starts_with("table 2 of `table` in FILE: ") && second.contains("it is bad"),
+            "{second}"
+        );
+        assert_eq!(error(&[], "table = [{}, 1]"), "table 2 of `table` in FILE: not a table");
+        assert!(error(&[("TRESTLE_TABLE", "[1]")], "").contains("it holds 1"));
     }
 
     #[test]

@@ -156,6 +156,13 @@ pub const TABLE: &[Limit] = &[
         metric: "upstream_cuts_total",
     },
     Limit {
+        name: "decoded-bytes-max",
+        default: "4MiB",
+        bounds: "a body that a decoder decompresses, and the JSON made of one",
+        reaction: "it goes out as it came, as `base64` with `undecoded`",
+        metric: "undecoded_bodies_total{body=\"json\",cause=\"too_large\"}",
+    },
+    Limit {
         name: "recv-hwm",
         default: "100000",
         bounds: "messages that ØMQ queues from each upstream peer",
@@ -232,6 +239,9 @@ pub struct Flags {
     /// message together may have sixteen times as much; beyond that it is dropped and counted.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = frame_bytes)]
     pub frame_bytes_max: ByteSize,
+    /// A body that a decoder decompresses, and the JSON made of one. Beyond it: it goes out as it came. 4 MiB, as a frame.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = decoded_bytes)]
+    pub decoded_bytes_max: ByteSize,
     /// Messages that ØMQ queues from each upstream peer before the peer drops. 100,000: a second's stall at that rate.
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(i32).range(1..))]
     pub recv_hwm: i32,
@@ -279,6 +289,11 @@ impl Flags {
         bytes(self.log_bytes_max)
     }
 
+    /// The bound of a decoded body in bytes.
+    pub(crate) fn decoded_bytes_max(&self) -> usize {
+        bytes(self.decoded_bytes_max)
+    }
+
     /// The bound of a request's head in bytes.
     pub(crate) fn head_bytes_max(&self) -> usize {
         bytes(self.head_bytes_max)
@@ -292,6 +307,11 @@ fn bytes(size: ByteSize) -> usize {
 /// A segment of the log, and so a message, stays below 4 GiB: sixteen frames of at most 128 MiB do.
 fn frame_bytes(text: &str) -> Result<ByteSize, String> {
     size(text, ByteSize::b(1), ByteSize::mib(128), "1 byte and 128MiB")
+}
+
+/// As a frame, so that what is decoded and then encoded fits into memory, too.
+fn decoded_bytes(text: &str) -> Result<ByteSize, String> {
+    size(text, ByteSize::kib(1), ByteSize::mib(128), "1KiB and 128MiB")
 }
 
 /// Hyper takes no less than 8 KiB.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
+use trestle_hub::decode::Decoders;
 use trestle_hub::{Limits, wheel};
 use trestle_recorder::Log;
 
@@ -66,6 +67,7 @@ pub(crate) struct Options {
     pub(crate) publications: Publications,
     /// How fast an address may hand them in by `POST`.
     pub(crate) post_pace: Arc<Pace>,
+    pub(crate) decoders: Arc<Decoders>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) room: Arc<Room>,

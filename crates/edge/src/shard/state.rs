@@ -95,6 +95,7 @@ struct Socket {
 impl State {
     pub(super) fn new(options: Options, answers: mpsc::UnboundedSender<Answered>) -> Self {
         let mut hub = Hub::new(options.name, options.limits, options.log, Instant::now());
+        hub.set_decoders(options.decoders);
         hub.set_can_ask(options.questions.is_some());
         Self {
             hub,

@@ -12,7 +12,7 @@ use crate::http::{Answer, Request, connect, read_more};
 
 /// One event, as a browser takes it apart (HTML Living Standard §9.2.6).
 #[derive(Debug, Clone, PartialEq, Default)]
-struct Event {
+pub(crate) struct Event {
     name: String,
     id: Option<String>,
     data: Option<String>,
@@ -25,7 +25,7 @@ impl Event {
 }
 
 /// An open stream.
-struct Stream {
+pub(crate) struct Stream {
     stream: TcpStream,
     head: Answer,
     chunks: Vec<u8>,
@@ -34,7 +34,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn open(address: SocketAddr, request: &Request) -> Self {
+    pub(crate) fn open(address: SocketAddr, request: &Request) -> Self {
         let mut stream = connect(address);
         stream.write_all(&request.bytes()).unwrap();
         let mut head = Answer::read(&mut stream);
@@ -73,7 +73,7 @@ impl Stream {
     }
 
     /// The next event, which is called `name`; heartbeats before it are skipped.
-    fn named(&mut self, name: &str) -> Event {
+    pub(crate) fn named(&mut self, name: &str) -> Event {
         loop {
             let event = self.next().expect("an event");
             if event.name == name {
@@ -84,7 +84,7 @@ impl Stream {
     }
 
     /// The next message's event, and its id.
-    fn message(&mut self) -> (Value, Option<String>) {
+    pub(crate) fn message(&mut self) -> (Value, Option<String>) {
         let event = self.named("");
         (event.json()["event"].clone(), event.id)
     }

@@ -7,6 +7,7 @@ mod churn;
 mod client;
 mod compression;
 mod crowd;
+mod decoders;
 mod drain;
 mod events;
 mod exhaustion;

@@ -41,7 +41,7 @@ pub fn is_json(text: &str) -> bool {
 }
 
 /// Whether valid JSON nests more than `depth_max` arrays and objects.
-fn is_deeper_than(depth_max: usize, json: &[u8]) -> bool {
+pub(crate) fn is_deeper_than(depth_max: usize, json: &[u8]) -> bool {
     // Each level needs an opening and a closing byte; so most bodies need no look.
     if json.len() < 2 * (depth_max + 1) {
         return false;

@@ -5,8 +5,10 @@ use trestle_messages::v1::event::Body as TypedBody;
 use trestle_recorder::Message;
 
 use super::body::{Body, is_json};
+use super::decoded::{self, is_of_events};
 use super::syntax::{Object, base64, integer, position, string};
 use super::typed;
+use crate::decode::Decoders;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -17,9 +19,17 @@ const NS_PER_MS: u64 = 1_000_000;
 /// - `data` (byte for byte), `text` or `base64` is the body, `parts` an array of such where it has more than one frame.
 /// - A typed event adds `id` and `source` where it has them, and may have `progress` or `status` for a body; its own
 ///   time goes before that of its stamp.
-pub fn event(message: &Message<'_>, snapshot: bool, out: &mut Vec<u8>) {
-    let typed = typed::event(message);
-    let own_time = typed.as_ref().map(|event| event.time_unix_ns).filter(|time| *time != 0);
+/// - Where `decoders` has one for the topic, the body is what that says, or `base64` with `"undecoded":"<why>"`; but a typed
+///   event is what it is.
+pub fn event(message: &Message<'_>, decoders: &Decoders, snapshot: bool, out: &mut Vec<u8>) {
+    // Without a topic the body is what clients match: they must see it as it is.
+    let decoder = decoders.of(message.topic()).filter(|_| message.has_topic());
+    let typed = if decoder.is_some_and(is_of_events) { None } else { typed::event(message) };
+    let shown = decoder.filter(|_| typed.is_none()).map(|decoder| decoded::shown(message, decoder, decoders));
+    let own_time = match (&typed, &shown) {
+        (Some(event), _) => Some(event.time_unix_ns).filter(|time| *time != 0),
+        (None, shown) => shown.and_then(|shown| shown.own_time),
+    };
 
     let mut envelope = Object::begin(out);
     let mut object = Object::begin(envelope.key("event"));
@@ -36,19 +46,23 @@ pub fn event(message: &Message<'_>, snapshot: bool, out: &mut Vec<u8>) {
     if snapshot {
         object.key("snapshot").extend_from_slice(b"true");
     }
-    match &typed {
-        Some(event) => write_typed(event, &mut object),
-        None => write_frames(message, &mut object),
+    match (&typed, shown) {
+        (Some(event), _) => write_typed(event, &mut object),
+        (None, Some(shown)) => object.fields(shown.fields),
+        (None, None) => write_frames(message.body(), write_body, &mut object),
     }
     object.end();
     envelope.end();
 }
 
 /// A message of a topic without any frame behind it has an empty body, as if it had an empty frame.
-fn write_frames(message: &Message<'_>, object: &mut Object<'_>) {
-    let mut frames = message.body();
+pub(super) fn write_frames<'f>(
+    mut frames: impl ExactSizeIterator<Item = &'f [u8]>,
+    mut body: impl FnMut(&[u8], &mut Object<'_>),
+    object: &mut Object<'_>,
+) {
     if frames.len() <= 1 {
-        return write_body(frames.next().unwrap_or_default(), object);
+        return body(frames.next().unwrap_or_default(), object);
     }
     let out = object.key("parts");
     out.push(b'[');
@@ -57,7 +71,7 @@ fn write_frames(message: &Message<'_>, object: &mut Object<'_>) {
             out.push(b',');
         }
         let mut part = Object::begin(out);
-        write_body(frame, &mut part);
+        body(frame, &mut part);
         part.end();
     }
     out.push(b']');
@@ -75,7 +89,7 @@ fn write_body(frame: &[u8], object: &mut Object<'_>) {
 /// client too: `"text":""`.
 ///
 /// What an event calls JSON is `data` even if it is a lone number or string; what it calls so wrongly is `text`.
-fn write_typed(event: &v1::Event, object: &mut Object<'_>) {
+pub(super) fn write_typed(event: &v1::Event, object: &mut Object<'_>) {
     for (key, value) in [("id", &event.id), ("source", &event.source)] {
         if !value.is_empty() {
             string(value, object.key(key));

@@ -6,6 +6,7 @@
 mod body;
 mod check;
 mod command;
+mod decoded;
 mod fields;
 mod json;
 pub(crate) mod proto;
@@ -20,6 +21,8 @@ pub(crate) mod zws;
 #[cfg(test)]
 mod command_tests;
 #[cfg(test)]
+mod decoded_tests;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod publish_tests;
@@ -31,8 +34,10 @@ mod zws_tests;
 use bytes::Bytes;
 use trestle_recorder::{Message, Slot};
 
+use crate::decode::Decoders;
 use crate::ws::{DeflateWindow, Deflater, Opcode, server_frame};
 
+pub(crate) use body::is_deeper_than;
 pub use body::{Body, JSON_DEPTH_MAX, is_json};
 pub use command::{
     Command, CommandError, CommandKind, HZ_MAX, HZ_MIN, ID_MAX, Policy, Since, Subscribe, Unsubscribe,
@@ -81,31 +86,32 @@ const ENVELOPE_BYTES: usize = 192;
 /// The complete server frame (RFC 6455 §5.2: header and payload, not masked; of [`Format::Sse`] the bytes of its event,
 /// of [`Format::Zws`] one for each ØMQ frame) that shows `message` in `format`.
 ///
-/// Made on the first call in the process, by whichever thread comes first; cloning it copies nothing.
-pub fn frame<'a>(message: &Message<'a>, format: Format) -> &'a Bytes {
+/// Made on the first call in the process, by whichever thread comes first; cloning it copies nothing. What `decoders` finds
+/// in a body is in JSON and SSE; the others show it as it came.
+pub fn frame<'a>(message: &Message<'a>, format: Format, decoders: &Decoders) -> &'a Bytes {
     message.encoded(format.slot(), || match format {
         Format::Raw => raw::frame(message),
-        Format::Json => json_frame(message, false),
-        Format::Sse => sse::event(message, false),
+        Format::Json => json_frame(message, decoders, false),
+        Format::Sse => sse::event(message, decoders, false),
         Format::Proto => proto::frame(message, false),
         Format::Zws => zws::frames(message),
     })
 }
 
 /// The frame that shows `message` as a last value, as [`frame`] but marked. Made anew for each who asks.
-pub fn snapshot_frame(message: &Message<'_>, format: Format) -> Bytes {
+pub fn snapshot_frame(message: &Message<'_>, format: Format, decoders: &Decoders) -> Bytes {
     match format {
-        Format::Raw | Format::Zws => frame(message, format).clone(),
-        Format::Json => json_frame(message, true),
-        Format::Sse => sse::event(message, true),
+        Format::Raw | Format::Zws => frame(message, format, decoders).clone(),
+        Format::Json => json_frame(message, decoders, true),
+        Format::Sse => sse::event(message, decoders, true),
         Format::Proto => proto::frame(message, true),
     }
 }
 
-fn json_frame(message: &Message<'_>, snapshot: bool) -> Bytes {
+fn json_frame(message: &Message<'_>, decoders: &Decoders, snapshot: bool) -> Bytes {
     let body_bytes = message.body().map(<[u8]>::len).sum::<usize>();
     let mut json = Vec::with_capacity(ENVELOPE_BYTES + body_bytes + body_bytes / 2);
-    event(message, snapshot, &mut json);
+    event(message, decoders, snapshot, &mut json);
     server_frame(Opcode::Text, &json)
 }
 
@@ -116,11 +122,12 @@ pub const DEFLATE_BYTES_MIN: usize = 256;
 pub fn deflated<'a>(
     message: &Message<'a>,
     format: Format,
+    decoders: &Decoders,
     window: DeflateWindow,
     deflater: &mut Deflater,
 ) -> &'a Bytes {
     message.encoded(format.deflated_slot(window), || {
-        let plain = frame(message, format);
+        let plain = frame(message, format, decoders);
         let (opcode, payload) = payload_of(plain);
         deflater.frame(opcode, payload, window).unwrap_or_else(|| plain.clone())
     })

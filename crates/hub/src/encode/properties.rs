@@ -112,7 +112,7 @@ proptest! {
         let segment = segment(&frames, stamp);
         let message = segment.message(0);
         let mut out = Vec::new();
-        event(&message, snapshot, &mut out);
+        event(&message, &Decoders::default(), snapshot, &mut out);
         let shown = serde_json::from_slice::<Envelope<'_>>(&out).unwrap().event;
 
         let topic = match (&shown.topic, &shown.topic_base64) {
@@ -151,7 +151,7 @@ proptest! {
         let sent = Event { id, time_unix_ns, source, body };
         let segment = segment(&[b"t", EVENT_MARKER, &sent.encode_to_vec()], Stamp::default());
         let mut out = Vec::new();
-        event(&segment.message(0), false, &mut out);
+        event(&segment.message(0), &Decoders::default(), false, &mut out);
         let shown = serde_json::from_slice::<Envelope<'_>>(&out).unwrap().event;
 
         prop_assert_eq!(shown.id.unwrap_or_default(), sent.id);
@@ -198,13 +198,13 @@ proptest! {
         let segment = segment(&frames.collect::<Vec<_>>(), stamp);
         let message = segment.message(0);
 
-        let json = frame(&message, Format::Json);
+        let json = frame(&message, Format::Json, &Decoders::default());
         let payload = &json[payload_start(json)..];
         prop_assert_eq!(json, &server_frame(crate::ws::Opcode::Text, payload));
         let json = serde_json::from_slice::<Envelope<'_>>(payload);
         prop_assert!(json.is_ok(), "{:?}", json.err());
 
-        let raw = frame(&message, Format::Raw);
+        let raw = frame(&message, Format::Raw, &Decoders::default());
         let payload = &raw[payload_start(raw)..];
         let is_text = raw[0] == 0x81;
         prop_assert_eq!(raw[0] & 0xf0, 0x80);

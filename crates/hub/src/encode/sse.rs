@@ -6,12 +6,13 @@ use trestle_recorder::Message;
 
 use super::json;
 use super::reply::ServerMessage;
+use crate::decode::Decoders;
 
 /// A message of the log: its JSON, and its position as the id, behind which a browser resumes. A last value has none: the
 /// client comes no further by it.
-pub(super) fn event(message: &Message<'_>, snapshot: bool) -> Bytes {
+pub(super) fn event(message: &Message<'_>, decoders: &Decoders, snapshot: bool) -> Bytes {
     let mut data = Vec::new();
-    json::event(message, snapshot, &mut data);
+    json::event(message, decoders, snapshot, &mut data);
     block(None, message.position().filter(|_| !snapshot), &data)
 }
 

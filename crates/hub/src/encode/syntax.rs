@@ -26,6 +26,17 @@ impl<'o> Object<'o> {
         Self { out, is_empty: true }
     }
 
+    /// The fields of an object whose braces are written elsewhere.
+    pub(super) fn within(out: &'o mut Vec<u8>) -> Self {
+        Self { out, is_empty: true }
+    }
+
+    /// Writes fields that were made within another.
+    pub(super) fn fields(&mut self, fields: &[u8]) {
+        self.separate();
+        self.out.extend_from_slice(fields);
+    }
+
     /// Writes the next key, one that needs no escape. Its value must follow.
     pub(super) fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
         self.separate();

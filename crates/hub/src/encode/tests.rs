@@ -26,7 +26,7 @@ pub(super) fn segment(frames: &[&[u8]], stamp: Stamp) -> Arc<Segment> {
 /// What stands between `{"event":{` and `}}`, the time left out.
 fn json(frames: &[&[u8]], stamp: Stamp) -> String {
     let mut out = Vec::new();
-    event(&segment(frames, stamp).message(0), false, &mut out);
+    event(&segment(frames, stamp).message(0), &Decoders::default(), false, &mut out);
     let text = String::from_utf8(out).unwrap();
     let inner = text.strip_prefix("{\"event\":{").unwrap().strip_suffix("}}").unwrap();
     inner.replace("\"time_ms\":1790000000123,", "")
@@ -54,14 +54,14 @@ fn an_event_as_the_protocol_shows_it() {
     let stamp = Stamp { offset: 42, ..unrecorded() };
     let segment = segment(&[b"jobs/42", b"{ \"a\": 1 }"], stamp);
     let mut out = Vec::new();
-    event(&segment.message(0), false, &mut out);
+    event(&segment.message(0), &Decoders::default(), false, &mut out);
     let expected = format!(
         r#"{{"event":{{"topic":"jobs/42","position":"{position}","time_ms":1790000000123,"data":{{ "a": 1 }}}}}}"#
     );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 
     let mut out = Vec::new();
-    event(&segment.message(0), true, &mut out);
+    event(&segment.message(0), &Decoders::default(), true, &mut out);
     let expected = expected.replace(",\"data\"", ",\"snapshot\":true,\"data\"");
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
@@ -208,12 +208,18 @@ fn raw_frames_are_bodies_alone() {
 fn a_frame_is_made_once_for_each_format() {
     let segment = segment(&[b"t", &[b'x'; 200]], unrecorded());
     let message = segment.message(0);
-    let (raw, json) = (frame(&message, Format::Raw), frame(&message, Format::Json));
+    let (raw, json) = (
+        frame(&message, Format::Raw, &Decoders::default()),
+        frame(&message, Format::Json, &Decoders::default()),
+    );
     assert_eq!(&raw[..5], b"\x81\x7e\x00\xc8x");
     assert_eq!((json[0], json[1], &json[4..14]), (0x81, 0x7e, &b"{\"event\":{"[..]));
     assert_eq!(usize::from(u16::from_be_bytes([json[2], json[3]])), json.len() - 4);
     for format in [Format::Raw, Format::Json] {
-        assert!(std::ptr::eq(frame(&message, format), frame(&message, format)));
+        assert!(std::ptr::eq(
+            frame(&message, format, &Decoders::default()),
+            frame(&message, format, &Decoders::default())
+        ));
     }
     assert_ne!(raw, json);
 }

@@ -8,6 +8,7 @@ use trestle_messages::v1::Stamp;
 use super::tests::segment;
 use super::zws::{Wish, is_ready_of_subscriber, is_routing_id, parse, ready, routing_id};
 use super::{Format, frame, snapshot_frame};
+use crate::decode::Decoders;
 
 /// The ØMQ frames in the server's frames, which are whole, binary and not compressed.
 fn decoded(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
@@ -29,8 +30,11 @@ fn sent(frames: &[Vec<u8>], stamp: Stamp) -> Vec<(u8, Vec<u8>)> {
     let frames: Vec<_> = frames.iter().map(Vec::as_slice).collect();
     let segment = segment(&frames, stamp);
     let message = segment.message(0);
-    assert_eq!(frame(&message, Format::Zws), &snapshot_frame(&message, Format::Zws));
-    decoded(frame(&message, Format::Zws))
+    assert_eq!(
+        frame(&message, Format::Zws, &Decoders::default()),
+        &snapshot_frame(&message, Format::Zws, &Decoders::default())
+    );
+    decoded(frame(&message, Format::Zws, &Decoders::default()))
 }
 
 fn flagged(frames: &[Vec<u8>]) -> Vec<(u8, Vec<u8>)> {

@@ -260,7 +260,7 @@ impl Hub {
                 continue;
             }
             let message = found.message();
-            let frame_bytes = encode::frame(&message, session.protocol.format()).len();
+            let frame_bytes = encode::frame(&message, session.protocol.format(), &self.decoders).len();
             if look(backlog, session.policy(found.held), &message, frame_bytes).is_break() {
                 break;
             }

@@ -10,6 +10,7 @@ use super::visit::SLICES_MAX;
 use super::{Hub, SessionId};
 use crate::backlog::{Backlog, Loss, Replay, Waiting, What};
 use crate::catch_up::Pending;
+use crate::decode::Decoders;
 use crate::encode::{self, CaughtUp, Lost, LostCause, LostCount, Policy, ServerMessage};
 use crate::session::{Session, Subscription, matching};
 
@@ -86,7 +87,7 @@ impl Hub {
         let mut listed = std::mem::take(&mut backlog.listed);
         let part = (backlog.next, self.routed);
         let mut pending = Pending::new(&self.log, (held, &ended), part, &mut listed);
-        let mut gathering = Gathering::new(session, backlog);
+        let mut gathering = Gathering::new(session, &self.decoders, backlog);
         while !gathering.is_full() {
             let may_find = gathering.backlog.may_find();
             let Some(found) = may_find.then(|| pending.find(segments_left)).flatten() else { break };
@@ -107,7 +108,7 @@ impl Hub {
                     gathering.pass(message.seq(), message.position());
                 }
                 Policy::Conflate if is_live && !is_newest() => gathering.n_replaced += 1,
-                _ => gathering.take(&message, Self::frame_for(kind, &message).clone()),
+                _ => gathering.take(&message, Self::frame_for(kind, &message, &self.decoders).clone()),
             }
         }
         if gathering.backlog.catches_up && !gathering.is_full() {
@@ -136,6 +137,7 @@ impl Hub {
 /// What goes out in one write, while it is put together.
 struct Gathering<'a> {
     session: &'a Session,
+    decoders: &'a Decoders,
     backlog: &'a mut Backlog,
     items: Items,
     bytes: usize,
@@ -147,9 +149,9 @@ struct Gathering<'a> {
 }
 
 impl<'a> Gathering<'a> {
-    fn new(session: &'a Session, backlog: &'a mut Backlog) -> Self {
-        let (loss, position) = (backlog.lost, backlog.position);
-        Self { session, backlog, items: Items::new(), bytes: 0, loss, n_shed: 0, n_replaced: 0, position }
+    fn new(session: &'a Session, decoders: &'a Decoders, backlog: &'a mut Backlog) -> Self {
+        let (loss, position, items) = (backlog.lost, backlog.position, Items::new());
+        Self { session, decoders, backlog, items, bytes: 0, loss, n_shed: 0, n_replaced: 0, position }
     }
 
     fn is_full(&self) -> bool {
@@ -177,7 +179,7 @@ impl<'a> Gathering<'a> {
             self.tell_loss(message.seq());
         }
         self.position = message.position();
-        let event_bytes = Some(encode::frame(message, self.session.protocol.format()).len());
+        let event_bytes = Some(encode::frame(message, self.session.protocol.format(), self.decoders).len());
         let mut step = self.step(message.seq() + 1, self.position);
         step.replays = self.replays_of(message);
         self.push(Item::Logged { frame, event_bytes, step });
@@ -185,7 +187,7 @@ impl<'a> Gathering<'a> {
 
     /// A message of the log that is sent as a last value: the client comes no further by it.
     fn take_last_value(&mut self, message: &Message<'_>) {
-        let frame = encode::snapshot_frame(message, self.session.protocol.format());
+        let frame = encode::snapshot_frame(message, self.session.protocol.format(), self.decoders);
         let (event_bytes, step) = (Some(frame.len()), self.step(message.seq() + 1, None));
         self.push(Item::Logged { frame, event_bytes, step });
     }

@@ -30,6 +30,7 @@ use trestle_recorder::{Cursor, Log, RecordRules, Segment};
 
 use crate::ErrorCode;
 use crate::backlog::{Backlog, Waiting, What};
+use crate::decode::Decoders;
 use crate::encode::{Format, Heartbeat, LostCause, Publish, ServerMessage};
 use crate::limits::Limits;
 use crate::protocol::Protocol;
@@ -149,6 +150,7 @@ pub struct Hub {
     /// Where the recorded sequence stands there.
     position: Option<Position>,
 
+    decoders: Arc<Decoders>,
     turn: Turn,
     aside: Aside,
     dirty: Vec<SessionId>,
@@ -198,6 +200,7 @@ impl Hub {
             cursor,
             unrouted: VecDeque::new(),
             unrouted_from: 0,
+            decoders: Arc::default(),
             turn: Turn::new(Kinds::COUNT),
             aside: Aside::default(),
             dirty: Vec::new(),
@@ -218,6 +221,11 @@ impl Hub {
             counts: Counts::default(),
             stale: false,
         }
+    }
+
+    /// What is in bodies, as it is shown from now on; without this, what they look like.
+    pub fn set_decoders(&mut self, decoders: Arc<Decoders>) {
+        self.decoders = decoders;
     }
 
     /// What upstream records, for the word `recorded` in replies.

@@ -54,7 +54,7 @@ impl Hub {
         let session = &mut self.sessions[id as usize];
         let held = deciding(&session.subscriptions, message.topic(), message.seq());
         let is_limited = held.is_some_and(|held| !held.interval.is_zero());
-        let frame = encode::frame(message, format).clone();
+        let frame = encode::frame(message, format, &self.decoders).clone();
         let held = Held { topic: message.topic().into(), frame, position: message.position() };
         let pace = session.pace.as_mut().expect("it is concerned");
         let (due, has_replaced) = pace.hold(message.seq(), held, is_limited);

@@ -9,6 +9,7 @@ use trestle_recorder::{Message, Segment};
 use super::place::Kinds;
 use super::{Hub, SessionId};
 use crate::backlog::{Waiting, What};
+use crate::decode::Decoders;
 use crate::encode::{self, DEFLATE_BYTES_MIN, Format, Policy};
 use crate::session::{Phase, deciding};
 use crate::trie::Seat;
@@ -79,8 +80,8 @@ impl Hub {
         let message = segment.message(index);
         let mut frames: [Option<FrameId>; Kinds::COUNT] = [None; Kinds::COUNT];
         let Aside { mut special, mut deflating } = std::mem::take(&mut self.aside);
-        let Self { places, subscribers, turn, dirty, deflater, .. } = self;
-        let mut encoding = Encoding { message, index, deflater, wanted: 0 };
+        let Self { places, subscribers, turn, dirty, deflater, decoders, .. } = self;
+        let mut encoding = Encoding { message, index, decoders, deflater, wanted: 0 };
         subscribers.matches_by_topic(message.topic(), |seats| {
             for Seat { subscriber, .. } in seats {
                 let place = &mut places[*subscriber as usize];
@@ -141,7 +142,7 @@ impl Hub {
         if self.sessions[id as usize].backlog.is_some() {
             self.count_behind(id, message, format);
         } else {
-            let frame = self.turn.add(index, encode::frame(message, format).clone());
+            let frame = self.turn.add(index, encode::frame(message, format, &self.decoders).clone());
             self.turn.stage(&mut self.places[id as usize].list, frame);
             self.mark_dirty(id);
         }
@@ -156,7 +157,7 @@ impl Hub {
             }
             return;
         }
-        let frame = encode::frame(message, format);
+        let frame = encode::frame(message, format, &self.decoders);
         if message.position().is_some() {
             let backlog = self.backlog(id);
             if backlog.has_nothing() {
@@ -199,11 +200,11 @@ impl Hub {
     }
 
     /// The frame of a message for a session that is not served with others: compressed where somebody had it compressed.
-    pub(super) fn frame_for<'a>(kind: Kind, message: &Message<'a>) -> &'a bytes::Bytes {
+    pub(super) fn frame_for<'a>(kind: Kind, message: &Message<'a>, decoders: &Decoders) -> &'a bytes::Bytes {
         let format = Kinds::format(kind);
         let deflated =
             Kinds::window(kind).and_then(|window| encode::deflated_already(message, format, window));
-        deflated.unwrap_or_else(|| encode::frame(message, format))
+        deflated.unwrap_or_else(|| encode::frame(message, format, decoders))
     }
 }
 
@@ -212,6 +213,7 @@ struct Encoding<'a> {
     message: Message<'a>,
     /// In its segment.
     index: usize,
+    decoders: &'a Decoders,
     deflater: &'a mut Deflater,
     /// Sessions that would have it compressed, as far as they were seen.
     wanted: usize,
@@ -237,8 +239,8 @@ impl Encoding<'_> {
         let (message, format) = (&self.message, Kinds::format(kind));
         let pays = self.wanted >= DEFLATED_SESSIONS_MIN && self.pays_by_size();
         let frame = match Kinds::window(kind).filter(|_| pays) {
-            Some(window) => encode::deflated(message, format, window, self.deflater),
-            None => encode::frame(message, format),
+            Some(window) => encode::deflated(message, format, self.decoders, window, self.deflater),
+            None => encode::frame(message, format, self.decoders),
         };
         turn.add(self.index, frame.clone())
     }

@@ -12,6 +12,7 @@ use super::super::tests::segment;
 use super::super::{Format, event as json_event, frame, snapshot_frame};
 use super::event::{ALIGNMENT, payload};
 use super::twin;
+use crate::decode::Decoders;
 use crate::ws::{Opcode, server_frame};
 
 const TIME_UNIX_NS: u64 = 1_790_000_000_123_999_999;
@@ -42,7 +43,7 @@ fn check(frames: &[&[u8]], stamp: Stamp, snapshot: bool) -> Event {
     let message = segment.message(0);
     let payload = payload(&message, snapshot);
     let mut json = Vec::new();
-    json_event(&message, snapshot, &mut json);
+    json_event(&message, &Decoders::default(), snapshot, &mut json);
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(twin::json(&payload), json, "{frames:?}");
     for start in body_starts(&payload) {
@@ -128,10 +129,10 @@ fn every_length_is_aligned_and_in_its_shortest_form() {
 fn a_frame_is_binary_shared_and_its_last_value_is_marked() {
     let segment = segment(&[b"t", b"hi"], recorded());
     let message = segment.message(0);
-    let shared = frame(&message, Format::Proto);
+    let shared = frame(&message, Format::Proto, &Decoders::default());
     assert_eq!(*shared, server_frame(Opcode::Binary, &payload(&message, false)));
-    assert!(std::ptr::eq(shared, frame(&message, Format::Proto)));
-    let last_value = snapshot_frame(&message, Format::Proto);
+    assert!(std::ptr::eq(shared, frame(&message, Format::Proto, &Decoders::default())));
+    let last_value = snapshot_frame(&message, Format::Proto, &Decoders::default());
     assert_eq!(last_value, server_frame(Opcode::Binary, &payload(&message, true)));
 }
 

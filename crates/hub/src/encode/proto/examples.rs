@@ -16,6 +16,7 @@ use super::super::tests::segment;
 use super::super::{Format, command, event as json_event};
 use super::{event, parse, twin};
 use crate::ErrorCode;
+use crate::decode::Decoders;
 use crate::ws::CloseCode;
 
 const DOCUMENT: &str = include_str!("../../../../../docs/protocol.md");
@@ -112,7 +113,7 @@ fn said() -> Vec<(String, Vec<u8>)> {
     });
     let events = messages().into_iter().map(|(segment, snapshot)| {
         let mut json = Vec::new();
-        json_event(&segment.message(0), snapshot, &mut json);
+        json_event(&segment.message(0), &Decoders::default(), snapshot, &mut json);
         (text(&json), event::payload(&segment.message(0), snapshot))
     });
     own.chain(events).collect()
