@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startChromium } from "../browser/support/chromium.js";
 import { until } from "../browser/support/wait.js";
+import { Document } from "./support/document.js";
 import { DEADLINE_MS, Kitchen } from "./support/kitchen.js";
 
 let chromium;
@@ -37,8 +38,11 @@ test("the weather of 10001 is on the page, and at a terminal", async () => {
     assert.ok(fetched >= readings.length && fetched <= 2 * got().length, `${fetched} fetched`);
     assert.deepEqual(faults, []);
     await page.close();
-    assert.deepEqual(kitchen.unused, []);
   } finally {
     await kitchen.close();
   }
+});
+
+test("nothing in the recipe is untried", () => {
+  assert.deepEqual(Document.of("weather").unused, []);
 });

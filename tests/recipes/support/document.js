@@ -14,10 +14,17 @@ const ADDRESS = /(127\.0\.0\.1|localhost|\*|\[::\]|[a-z][a-z0-9-]*(?:\.[a-z0-9-]
 
 /** The blocks of one document in docs/recipes. */
 export class Document {
+  static #read = new Map();
   #blocks = new Map();
   #used = new Set();
 
-  /** @param {string} name Of its file, without `.md`. */
+  /** The same for all tests of a process: what one of them has used is used.
+   * @param {string} name Of its file, without `.md`. */
+  static of(name) {
+    if (!Document.#read.has(name)) Document.#read.set(name, new Document(name));
+    return Document.#read.get(name);
+  }
+
   constructor(name) {
     this.path = `docs/recipes/${name}.md`;
     const text = readFileSync(`${RECIPES}${name}.md`, "utf8");

@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { until } from "../../browser/support/wait.js";
 import { Document, installs, relocate } from "./document.js";
 import { freePorts } from "./ports.js";
@@ -25,7 +26,7 @@ const DEFAULTS = {
 };
 
 /** How all recipes have their pages served, and where. */
-const SITE = new Document("README").block("site");
+const SITE = Document.of("README").block("site");
 const SITE_PORT = 8000;
 
 export class Kitchen {
@@ -36,7 +37,7 @@ export class Kitchen {
 
   /** @param {string} name Of a document in docs/recipes, without `.md`. */
   static async open(name) {
-    const document = new Document(name);
+    const document = Document.of(name);
     const defaults = Object.values(DEFAULTS).flatMap(Object.values);
     return new Kitchen(document, await freePorts(document.ports(SITE_PORT, ...defaults)));
   }
@@ -75,8 +76,10 @@ export class Kitchen {
   start(name, command = this.text(name).trim()) {
     for (const file of this.#document.files) if (command.split(/\s/).includes(file)) this.#document.block(file);
     const clean = Object.entries(process.env).filter(([variable]) => !variable.startsWith("TRESTLE_"));
-    const told = Object.entries(DEFAULTS[command.split(/\s/)[0]] ?? {}).map(([variable, port]) => [variable, `127.0.0.1:${this.port(port)}`]);
-    const child = new Cook(name, command, this.#folder, { ...Object.fromEntries([...clean, ...told]), NO_COLOR: "1", PYTHONUNBUFFERED: "1" });
+    const listens = Object.entries(DEFAULTS[command.split(/\s/)[0]] ?? {});
+    const told = listens.map(([variable, port]) => [variable, `127.0.0.1:${this.port(port)}`]);
+    const env = { ...Object.fromEntries([...clean, ...told]), NO_COLOR: "1", PYTHONUNBUFFERED: "1" };
+    const child = new Cook(name, command, this.#folder, env);
     this.#children.push(child);
     return child;
   }
@@ -107,6 +110,12 @@ export class Kitchen {
     await until(`${n} subscriptions`, async () => (await subscriptions()) === n, DEADLINE_MS);
   }
 
+  /** Waits until the process with this private port is ready. */
+  async ready(port) {
+    const looks = () => fetch(`http://127.0.0.1:${this.port(port)}/readyz`).then((response) => response.ok, () => false);
+    await until(`ready at ${port}`, looks, DEADLINE_MS);
+  }
+
   /** A figure of the edge or forwarder whose private port the recipe knows by this number, or undefined. */
   async metric(port, name) {
     const response = await fetch(`http://127.0.0.1:${this.port(port)}/metrics`);
@@ -114,15 +123,18 @@ export class Kitchen {
     return line && Number(line.split(" ").at(-1));
   }
 
+  /** Stands for a program of the field where it cannot be run: publishes what it is given, and says who subscribes. */
+  publisher(port) {
+    const script = fileURLToPath(new URL("publish.py", import.meta.url));
+    const child = this.start("publisher", `exec python3 '${script}' tcp://127.0.0.1:${this.port(port)}`);
+    const send = (...frames) => child.write(frames.map((frame) => frame.toString("hex")).join(" "));
+    return { send, subscribed: (prefix) => child.logged(`(?<!un)subscribed b'${prefix}'`) };
+  }
+
   /** Ends all processes. */
   async close() {
     for (const child of this.#children.toReversed()) await child.kill();
     rmSync(this.#folder, { recursive: true, force: true });
-  }
-
-  /** What no test has used of the recipe. */
-  get unused() {
-    return this.#document.unused;
   }
 }
 
@@ -135,7 +147,8 @@ class Cook {
   constructor(name, command, cwd, env) {
     this.name = name;
     // A process group of its own: a shell's children end with it.
-    this.#child = spawn("bash", ["-c", command], { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = spawn("bash", ["-c", command], { cwd, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
+    this.#child.stdin.on("error", () => {}); // Whoever has ended says so itself.
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream.on("data", (data) => (this.output += data));
     this.#ended = new Promise((resolve) => this.#child.on("close", (code) => resolve(code)));
     this.#child.on("error", (error) => (this.output += error));
@@ -147,6 +160,11 @@ class Cook {
     const match = await until(`${this.name} to print ${pattern}`, look, DEADLINE_MS).catch((error) => error);
     assert.ok(Array.isArray(match), `${this.name}: no ${pattern}\n${this.output}`);
     return match;
+  }
+
+  /** Gives it a line. */
+  write(line) {
+    this.#child.stdin.write(`${line}\n`);
   }
 
   /** Waits for its end, which must be good. */
