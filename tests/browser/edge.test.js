@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { keep, startChromium } from "./support/chromium.js";
 import { BINARY, Demo, skip } from "./support/demo.js";
-import { startSite } from "./support/site.js";
+import { POLICY, startSite } from "./support/site.js";
 import { until } from "./support/wait.js";
 
 /** From the navigation to the first event; a person is promised two seconds, a machine that also compiles gets more. */
@@ -51,7 +51,7 @@ test("the demo's page shows its first event soon, then jobs and hosts", { skip }
       const response = await page.goto(`${demo.origin}/`);
       t.diagnostic(`${name}: first event ${await firstEventMs(page)} ms after the navigation`);
       const policy = response.headers()["content-security-policy"];
-      assert.match(policy, /default-src 'self'/);
+      assert.equal(policy, POLICY, "the other tests' pages have the same");
       assert.doesNotMatch(policy, /unsafe-/);
       await until("a job", async () => (await page.locator(".job").count()) > 0);
       await until("CPU of a host", async () => /\d+%/.test(await page.locator(".dial .ring b").first().innerText()));

@@ -17,10 +17,15 @@ export class Cluster {
   host;
   ports;
 
-  /** Builds the images and starts everything; resolves once nginx has a ready edge behind it. */
-  static async start({ edges }) {
+  /**
+   * Builds the images and starts everything; resolves once nginx has a ready edge behind it.
+   *
+   * @param {{ edges: number, settings?: (cluster: Cluster) => Record<string, string> }} options
+   */
+  static async start({ edges, settings = () => ({}) }) {
     const [https, http, frontend, backend] = await freePorts(4);
     const cluster = new Cluster({ https, http, frontend, backend });
+    for (const [name, value] of Object.entries(settings(cluster))) cluster.set(name, value);
     await cluster.up("--build", "--scale", `edge=${edges}`);
     return cluster;
   }

@@ -1,4 +1,4 @@
-/** web/ over HTTP as an edge serves it, with a policy at least as strict, and a place for WebSockets. */
+/** web/ over HTTP as an edge serves it, with its policy, and a place for WebSockets. */
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
@@ -7,7 +7,9 @@ import { fileURLToPath } from "node:url";
 
 const WEB = fileURLToPath(new URL("../../../web/", import.meta.url));
 
-export const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+export const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+  "require-trusted-types-for 'script'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const TYPES = {
   ".html": "text/html; charset=utf-8",

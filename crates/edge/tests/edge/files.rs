@@ -12,8 +12,15 @@ fn the_page_may_load_nothing_from_elsewhere() {
     let answer = Request::get("/").to(edge().address());
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
     let policy = answer.header("content-security-policy").unwrap();
-    assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
     assert!(answer.text().to_ascii_lowercase().starts_with("<!doctype html>"));
 }
 

@@ -1,0 +1,266 @@
+/** The cluster as compose/production.yaml has it, from outside and from inside. Run by ./run. */
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { Agent, request as httpsRequest } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { connect as connectTls } from "node:tls";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { until } from "../browser/support/wait.js";
+import { startChromium } from "./clients.js";
+import { Cluster } from "./cluster.js";
+
+const MINUTE_MS = 60_000;
+const START_MS = 30 * MINUTE_MS; // with --from-source the images are compiled
+/** What an address may have, and ask for in a second. Of HTTP/2, as the page's files come, each request counts. */
+const [CONNECTIONS, REQUESTS] = [50, 10];
+/** nginx gives a request this long to come. */
+const HEADER_MS = 10_000;
+
+const run = promisify(execFile);
+const certificate = mkdtempSync(join(tmpdir(), "trestle-certificate-"));
+let cluster;
+
+before(async () => {
+  await run(fileURLToPath(new URL("../../scripts/cert", import.meta.url)), [certificate]);
+  // It is for this test alone; nginx is not its owner.
+  chmodSync(certificate, 0o755);
+  chmodSync(join(certificate, "tls"), 0o755);
+  chmodSync(join(certificate, "tls/key.pem"), 0o644);
+  chmodSync(join(certificate, "tls/cert.pem"), 0o644);
+  cluster = await Cluster.start({
+    edges: 1,
+    settings: ({ host }) => ({
+      COMPOSE_PROJECT_NAME: `${process.env.COMPOSE_PROJECT_NAME}-production`,
+      COMPOSE_FILE: `${process.env.COMPOSE_FILE}:compose/production.yaml`,
+      TRESTLE_ALLOW_ORIGIN: JSON.stringify([`https://${host}`]),
+      TRESTLE_CERTIFICATE: join(certificate, "tls"),
+      TRESTLE_CLIENT_CONNECTIONS: String(CONNECTIONS),
+      TRESTLE_CLIENT_REQUESTS: String(REQUESTS),
+    }),
+  });
+}, { timeout: START_MS });
+
+after(async () => {
+  await cluster?.compose("down", "--volumes", "--rmi", "local", "--timeout", "5");
+  rmSync(certificate, { recursive: true, force: true });
+}, { timeout: MINUTE_MS });
+
+/** An answer through nginx; `body` is sent where it is given. */
+async function ask(path, { headers = {}, method = "GET", body, agent = false } = {}) {
+  const request = httpsRequest(`https://${cluster.host}${path}`, { rejectUnauthorized: false, agent, headers, method });
+  request.end(body);
+  const [answer] = await Promise.race([once(request, "response"), once(request, "upgrade")]);
+  const stay = answer.statusCode === 101 ? answer.socket : undefined;
+  if (!stay) answer.resume();
+  return { status: answer.statusCode, headers: answer.headers, socket: stay };
+}
+
+const own = () => ({ Origin: `https://${cluster.host}` });
+
+/** A handshake. */
+const upgrade = (headers) =>
+  ask("/ws", {
+    headers: {
+      Upgrade: "websocket",
+      Connection: "Upgrade",
+      "Sec-WebSocket-Version": "13",
+      "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+      "Sec-WebSocket-Protocol": "trestle.v1.json",
+      ...headers,
+    },
+  });
+
+test("containers have no right that they do not need, and bounds of all that they may take", async () => {
+  const containers = await cluster.containers();
+  assert.equal(containers.length, 5);
+  const published = containers.flatMap(({ Config, HostConfig }) =>
+    Object.entries(HostConfig.PortBindings ?? {}).map(([port]) => `${Config.Labels["com.docker.compose.service"]} ${port}`),
+  );
+  assert.deepEqual(published.sort(), ["nginx 443/tcp", "nginx 80/tcp"]);
+  for (const { Name, Config, HostConfig, Mounts } of containers) {
+    assert.equal(Config.User, "10001:10001", Name);
+    assert.ok(HostConfig.ReadonlyRootfs && !HostConfig.Privileged, Name);
+    assert.deepEqual([HostConfig.CapDrop, HostConfig.CapAdd ?? []], [["ALL"], []], Name);
+    assert.ok(HostConfig.SecurityOpt.includes("no-new-privileges:true"), Name);
+    assert.ok(HostConfig.Memory > 0 && HostConfig.PidsLimit > 0, Name);
+    const limits = new Map(HostConfig.Ulimits.map(({ Name: name, Hard }) => [name, Hard]));
+    assert.ok(limits.get("nofile") > 0, Name);
+    assert.equal(limits.get("core"), 0, Name);
+    assert.ok(!Mounts.some(({ Source }) => Source.endsWith("docker.sock")), Name);
+  }
+  const edge = containers.find(({ Config }) => Config.Labels["com.docker.compose.service"] === "edge");
+  assert.deepEqual(Object.keys(edge.NetworkSettings.Networks).map((name) => name.split("_").at(-1)), ["inside"]);
+});
+
+test("inside, nothing can be written, and no process has a capability or gets one", async () => {
+  for (const service of ["publisher", "forwarder", "edge", "nginx"]) {
+    const script = "touch /probe /usr/probe /etc/probe 2>&1; grep -E '^(CapEff|CapBnd|NoNewPrivs|Uid)' /proc/1/status; ulimit -c";
+    const said = await cluster.compose("exec", "-T", service, "sh", "-c", script);
+    assert.equal(said.match(/Read-only file system/g)?.length, 3, `${service}: ${said}`);
+    assert.match(said, /CapEff:\s+0+\n/, service);
+    assert.match(said, /CapBnd:\s+0+\n/, service);
+    assert.match(said, /NoNewPrivs:\s+1\n/, service);
+    assert.match(said, /Uid:\s+10001\s/, service);
+    assert.match(said, /\n0\n$/, service);
+  }
+});
+
+/** What a TLS handshake comes to: its version, or why there is none. */
+async function handshake(options) {
+  const [host, port] = cluster.host.split(":");
+  const socket = connectTls({ host, port: Number(port), rejectUnauthorized: false, ...options });
+  try {
+    await once(socket, "secureConnect");
+    return socket.getProtocol();
+  } catch (error) {
+    return error.code;
+  } finally {
+    socket.destroy();
+  }
+}
+
+test("TLS is 1.2 or 1.3, with ciphers of today", async () => {
+  const only = (version, ciphers = "ALL:@SECLEVEL=0") => ({ minVersion: version, maxVersion: version, ciphers });
+  assert.equal(await handshake(only("TLSv1.3", undefined)), "TLSv1.3");
+  assert.equal(await handshake(only("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")), "TLSv1.2");
+  for (const old of ["TLSv1", "TLSv1.1"]) assert.equal(await handshake(only(old)), "ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION", old);
+  // Without forward secrecy, and without authenticated encryption.
+  for (const weak of ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA"]) {
+    assert.match(await handshake(only("TLSv1.2", `${weak}:@SECLEVEL=0`)), /HANDSHAKE_FAILURE/, weak);
+  }
+});
+
+test("answers say what a browser is to hold them to", async () => {
+  const page = await ask("/");
+  assert.equal(page.status, 200);
+  assert.match(page.headers["strict-transport-security"], /^max-age=\d{7,}$/);
+  assert.match(page.headers["content-security-policy"], /^default-src 'none'; /);
+  assert.doesNotMatch(page.headers["content-security-policy"], /unsafe|\*/);
+  assert.equal(page.headers["x-content-type-options"], "nosniff");
+  assert.equal(page.headers["x-frame-options"], "DENY");
+  assert.equal(page.headers["referrer-policy"], "no-referrer");
+  assert.equal(page.headers["cross-origin-opener-policy"], "same-origin");
+  assert.equal(page.headers.server, "nginx", "no version");
+  assert.ok((await ask("/nothing")).headers["strict-transport-security"], "with errors, too");
+});
+
+test("the live page obeys its policy", { timeout: MINUTE_MS }, async () => {
+  const browser = await startChromium();
+  try {
+    const page = await browser.newPage({ ignoreHTTPSErrors: true });
+    const faults = [];
+    page.on("console", (message) => ["error", "warning"].includes(message.type()) && faults.push(message.text()));
+    page.on("pageerror", (error) => faults.push(String(error)));
+    await page.addInitScript(() => {
+      addEventListener("securitypolicyviolation", (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+    });
+    await page.goto(`https://${cluster.host}/`);
+    await page.locator("#state[data-state=open]").waitFor();
+    await until("messages", async () => Number((await page.locator("#received").textContent()).replace(/\D/g, "")) > 0);
+    assert.deepEqual(faults, []);
+    // The browser says of its own EventSource that it is of the same origin, and names none.
+    const opened = await page.evaluate(() => new Promise((resolve) => {
+      const source = new EventSource("/events?topic=jobs/");
+      source.onopen = () => resolve(true);
+      source.onerror = () => resolve(false);
+    }));
+    assert.ok(opened, "an EventSource");
+  } finally {
+    await browser.close();
+  }
+});
+
+test("private ports are not led to", async () => {
+  for (const path of ["/metrics", "/healthz", "/readyz", "/edge", "/trestle.v1.Control/Status", "/grpc.health.v1.Health/Check"]) {
+    assert.equal((await ask(path)).status, 404, path);
+  }
+  assert.equal((await ask("/trestle.v1.Control/Drain", { method: "POST", headers: { "Content-Type": "application/grpc" } })).status, 405);
+});
+
+test("whoever names no origin, or another, is refused", async () => {
+  const statuses = [];
+  for (const headers of [{}, { Origin: "https://evil.example" }, { Origin: "null" }, { Origin: "https://localhost" }, own()]) {
+    const { status, socket } = await upgrade(headers);
+    statuses.push(status);
+    socket?.destroy();
+  }
+  assert.deepEqual(statuses, [403, 403, 403, 403, 101]);
+  assert.equal((await ask("/events")).status, 403);
+  assert.equal((await ask("/publish?topic=x", { method: "POST", body: "x" })).status, 403);
+});
+
+test("an address has so many connections, whatever it claims to be, and gets them back", { timeout: MINUTE_MS }, async () => {
+  const claim = (n) => ({ ...own(), "X-Forwarded-For": `203.0.113.${n}`, Forwarded: `for=203.0.113.${n}` });
+  await until("those of before to be gone", async () => {
+    const { socket } = await upgrade(own());
+    socket?.destroy();
+    return socket && [...(await cluster.connections()).values()][0] <= 1;
+  });
+  const sockets = [];
+  try {
+    let refused;
+    for (let n = 0; n <= CONNECTIONS + 1 && !refused; n += 1) {
+      const { status, socket } = await upgrade(claim(n));
+      if (socket) sockets.push(socket);
+      else refused = status;
+    }
+    assert.equal(refused, 429);
+    assert.ok(sockets.length >= CONNECTIONS - 2 && sockets.length <= CONNECTIONS, String(sockets.length));
+    for (const socket of sockets.splice(0)) socket.destroy();
+    const { socket } = await until("a place", async () => {
+      const answer = await upgrade(claim(0));
+      return answer.status === 101 && answer;
+    });
+    sockets.push(socket);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+  }
+});
+
+test("an address asks so often, and again after a while", { timeout: MINUTE_MS }, async () => {
+  const agent = new Agent({ keepAlive: true, maxSockets: 4, rejectUnauthorized: false });
+  const asked = 30 * REQUESTS;
+  const started = Date.now();
+  const answers = await Promise.all(Array.from({ length: asked }, () => ask("/favicon.svg", { agent })));
+  const statuses = answers.map(({ status }) => status);
+  assert.deepEqual([...new Set(statuses)].sort(), [200, 429], "and nothing else");
+  const served = statuses.filter((status) => status === 200).length;
+  // At once as many as in ten seconds.
+  const seconds = (Date.now() - started) / 1000;
+  assert.ok(served <= (11 + seconds) * REQUESTS, `${served} of ${asked} in ${seconds} s`);
+  await until("a further answer", async () => (await ask("/favicon.svg", { agent })).status === 200);
+  agent.destroy();
+});
+
+/** Milliseconds until nginx ends a connection that says `beginning` and then nothing, and what it answered. */
+async function stalls(beginning) {
+  const [host, port] = cluster.host.split(":");
+  const socket = connectTls({ host, port: Number(port), rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] });
+  await once(socket, "secureConnect");
+  const started = Date.now();
+  let said = "";
+  socket.on("data", (data) => (said += data));
+  socket.on("error", () => {});
+  socket.write(beginning);
+  await once(socket, "close");
+  return { ms: Date.now() - started, said };
+}
+
+test("a request that does not come is not waited for", { timeout: MINUTE_MS }, async () => {
+  const { host } = cluster;
+  const ends = await Promise.all([
+    stalls(""),
+    stalls(`GET /ws HTTP/1.1\r\nHost: ${host}\r\nX-Slow: `),
+    stalls(`POST /publish?topic=x HTTP/1.1\r\nHost: ${host}\r\nOrigin: https://${host}\r\nContent-Length: 1000\r\n\r\nx`),
+  ]);
+  for (const { ms, said } of ends) {
+    assert.ok(ms >= HEADER_MS / 2 && ms < 3 * HEADER_MS, `${ms} ms: ${said}`);
+    assert.doesNotMatch(said, /^HTTP\/1.1 (2|101)/);
+  }
+});
