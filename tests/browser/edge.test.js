@@ -141,3 +141,36 @@ for (const path of ["/", "/ws", "/?topic=jobs/"]) {
     }
   });
 }
+
+test("what a page publishes comes to others as an event, and elsewhere it is forbidden", { skip }, async () => {
+  const demo = await Demo.start();
+  const { page, faults } = await chromium.open();
+  try {
+    await page.goto(`${demo.origin}/`);
+    const heard = await page.evaluate(async () => {
+      const { connect } = await import("/client.js");
+      const [reader, writer] = [connect("/ws"), connect("/ws")];
+      const chat = reader.subscribe("chat/");
+      await chat.ready;
+      const key = "the same";
+      const first = await writer.publish("chat/lobby", { from: "a page" }, { key });
+      const repeated = await writer.publish("chat/lobby", { from: "a page" }, { key });
+      await writer.publish("chat/lobby", ["head", Uint8Array.of(0, 255)], { parts: true });
+      const forbidden = await writer.publish("jobs/1", "x").catch((error) => error.code);
+      const events = [];
+      for await (const event of chat) if (events.push(event) === 2) break;
+      writer.close();
+      reader.close();
+      return { first, repeated, forbidden, events };
+    });
+    assert.deepEqual(heard.repeated, heard.first);
+    assert.equal(heard.events[0].position, heard.first.position);
+    assert.deepEqual(heard.events.map(({ topic }) => topic), ["chat/lobby", "chat/lobby"]);
+    assert.deepEqual(heard.events.map(({ data, parts }) => data ?? parts), [{ from: "a page" }, [{ text: "head" }, { base64: "AP8=" }]]);
+    assert.equal(heard.forbidden, "forbidden");
+    assert.deepEqual(faults, []);
+  } finally {
+    await page.close();
+    await demo.kill();
+  }
+});

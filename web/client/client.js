@@ -3,6 +3,7 @@
 import { Backoff } from "./backoff.js";
 import { TrestleError } from "./error.js";
 import { Link, TIMES } from "./link.js";
+import { Publisher } from "./publisher.js";
 import { Subscription } from "./subscription.js";
 import { Topic, topicOf } from "./topic.js";
 import { parse } from "./wire.js";
@@ -25,6 +26,7 @@ export class Client extends EventTarget {
   stale = false;
   /** @type {Map<number, Pending>} */
   #pending = new Map();
+  #publisher;
   /** In the order of their subscribing: of two with the same topic the later one's options hold.
    * @type {Set<Subscription>} */
   #subscriptions = new Set();
@@ -36,6 +38,7 @@ export class Client extends EventTarget {
   constructor(url, options = {}) {
     super();
     this.#random = options.random ?? Math.random;
+    this.#publisher = new Publisher((command, pending) => this.state === "open" && this.#request(command, pending) > 0, this.#random);
     this.#link = new Link(webSocketUrl(url), options, {
       onFrame: (frame) => this.#take(frame),
       onState: (state, detail) => this.#enter(state, detail),
@@ -64,6 +67,20 @@ export class Client extends EventTarget {
     this.#subscriptions.add(subscription);
     if (this.state === "open") this.#ask(subscription);
     return subscription;
+  }
+
+  /**
+   * Resolves when the forwarder has the message. Until then it is sent again on each new connection, and after errors that time
+   * heals: by its key the forwarder knows a repeat. Rejects with a `TrestleError`: of the code `unconfirmed` where nobody knows
+   * whether it was sent, of any other where it was not.
+   *
+   * @param {string | Uint8Array} topic
+   * @param {import("./body.js").PublishBody} body A text, bytes, or what goes out as JSON.
+   * @param {import("./publisher.js").PublishOptions} [options]
+   */
+  publish(topic, body, options = {}) {
+    if (this.state === "closed") return Promise.reject(new TrestleError("closed", "the client is closed", false));
+    return this.#publisher.publish(topic, body, options);
   }
 
   /** Ends a wait and tries at once. */
@@ -190,7 +207,10 @@ export class Client extends EventTarget {
    * @param {{code?: number, reason?: string, meaning?: string}} detail
    */
   #enter(state, detail) {
-    if (state === "open") for (const subscription of this.#subscriptions) this.#ask(subscription);
+    if (state === "open") {
+      for (const subscription of this.#subscriptions) this.#ask(subscription);
+      this.#publisher.resume();
+    }
     if (state === "closed") {
       const reason = `${detail.code} ${detail.reason || detail.meaning}`;
       this.#end(new TrestleError("closed", reason, false));
@@ -202,6 +222,7 @@ export class Client extends EventTarget {
    * @param {TrestleError} [error] */
   #end(error) {
     this.#forget();
+    this.#publisher.end(error ?? new TrestleError("closed", "the client is closed", false));
     for (const subscription of this.#subscriptions) subscription.end(error);
     this.#subscriptions.clear();
   }

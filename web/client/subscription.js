@@ -3,6 +3,7 @@
 import { TrestleError } from "./error.js";
 import { isReached } from "./position.js";
 import { BoundedQueue } from "./queue.js";
+import { withResolvers } from "./resolvers.js";
 import { Topic } from "./topic.js";
 
 /** @typedef {import("./wire.js").Event} Event */
@@ -182,14 +183,4 @@ function guarded(call) {
       throw error;
     });
   }
-}
-
-/** `Promise.withResolvers`, for engines that lack it.
- * @template T
- * @returns {PromiseWithResolvers<T>} */
-function withResolvers() {
-  /** @type {Partial<PromiseWithResolvers<T>>} */
-  const parts = {};
-  parts.promise = new Promise((resolve, reject) => Object.assign(parts, { resolve, reject }));
-  return /** @type {PromiseWithResolvers<T>} */ (parts);
 }

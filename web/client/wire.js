@@ -61,6 +61,7 @@ export const SUBPROTOCOL = "trestle.v1.json";
  * @property {number} [id]
  * @property {Subscribed} [subscribed]
  * @property {object} [unsubscribed]
+ * @property {{position?: string}} [published]
  * @property {{code: string, reason: string, retry: boolean}} [error]
  */
 
