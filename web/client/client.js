@@ -4,11 +4,18 @@ import { Backoff } from "./backoff.js";
 import { TrestleError } from "./error.js";
 import { Link, TIMES } from "./link.js";
 import { Publisher } from "./publisher.js";
+import { LAST_VALUES, storeOf } from "./store.js";
 import { Subscription } from "./subscription.js";
+import { Tokens } from "./tokens.js";
 import { Topic, topicOf } from "./topic.js";
 import { parse } from "./wire.js";
 
-/** @typedef {import("./link.js").LinkOptions & Partial<typeof TIMES>} ClientOptions */
+/**
+ * @typedef {object} OwnOptions
+ * @property {import("./tokens.js").GetToken} [getToken]
+ * @property {AbortSignal} [signal] Closes the client.
+ */
+/** @typedef {OwnOptions & import("./link.js").LinkOptions & Partial<typeof TIMES>} ClientOptions */
 /** @typedef {{done: (reply: import("./wire.js").Reply) => void, fail: (error: TrestleError) => void}} Pending */
 
 /**
@@ -27,6 +34,9 @@ export class Client extends EventTarget {
   /** @type {Map<number, Pending>} */
   #pending = new Map();
   #publisher;
+  /** @type {Tokens | null} */
+  #tokens = null;
+  #signal;
   /** In the order of their subscribing: of two with the same topic the later one's options hold.
    * @type {Set<Subscription>} */
   #subscriptions = new Set();
@@ -39,13 +49,20 @@ export class Client extends EventTarget {
     super();
     this.#random = options.random ?? Math.random;
     this.#publisher = new Publisher((command, pending) => this.state === "open" && this.#request(command, pending) > 0, this.#random);
+    const { getToken } = options;
+    if (getToken) this.#tokens = this.#tokensOf(getToken);
+    const tokens = this.#tokens;
     this.#link = new Link(webSocketUrl(url), options, {
       onFrame: (frame) => this.#take(frame),
       onState: (state, detail) => this.#enter(state, detail),
       onDown: () => this.#forget(),
+      subprotocol: tokens ? () => tokens.subprotocol() : undefined,
     });
+    this.#signal = options.signal;
+    this.#signal?.addEventListener("abort", this.#onAbort);
     // A turn later, so that whoever called can listen to the first state too.
     queueMicrotask(() => {
+      if (this.#signal?.aborted) this.close();
       if (this.state === "connecting") this.#link.start();
     });
   }
@@ -62,11 +79,28 @@ export class Client extends EventTarget {
    */
   subscribe(prefixes, options = {}) {
     if (this.state === "closed") throw new TrestleError("closed", "the client is closed", false);
+    if (options.signal?.aborted) throw new TrestleError("aborted", "the signal has aborted already", false);
     const list = typeof prefixes === "string" || prefixes instanceof Uint8Array ? [prefixes] : [...prefixes];
     const subscription = new Subscription(list, options, (ended) => this.#leave(ended));
     this.#subscriptions.add(subscription);
     if (this.state === "open") this.#ask(subscription);
     return subscription;
+  }
+
+  /**
+   * A subscription as a store, which stands while somebody listens to it. Without options its value is a `Map` of the last event of
+   * each topic, the present ones first.
+   *
+   * @template [T=ReadonlyMap<string, import("./wire.js").Event>]
+   * @param {string | Uint8Array | readonly (string | Uint8Array)[]} prefixes
+   * @param {import("./subscription.js").SubscribeOptions & Partial<import("./store.js").StoreOptions<T>>} [options]
+   * @returns {import("./store.js").Store<T>}
+   */
+  toStore(prefixes, { initial, reduce, ...options } = {}) {
+    const own = reduce === undefined ? LAST_VALUES : { initial, reduce };
+    const start = (/** @type {(event: import("./wire.js").Event) => void} */ onEvent) =>
+      this.subscribe(prefixes, { snapshot: true, ...options, onEvent });
+    return storeOf(start, /** @type {import("./store.js").StoreOptions<T>} */ (own));
   }
 
   /**
@@ -149,9 +183,42 @@ export class Client extends EventTarget {
     else this.#report(error);
   }
 
+  /** @param {import("./tokens.js").GetToken} getToken */
+  #tokensOf(getToken) {
+    /** @param {string} token
+     * @returns {Promise<import("./tokens.js").Authenticated>} */
+    const authenticate = (token) =>
+      new Promise((resolve, reject) => {
+        this.#request({ authenticate: { token } }, {
+          done: ({ authenticated = {} }) => {
+            this.#withdraw(authenticated.ended ?? []);
+            resolve(authenticated);
+          },
+          fail: reject,
+        });
+      });
+    return new Tokens(getToken, { authenticate, report: (error) => this.#report(error), random: this.#random });
+  }
+
+  /** A new token allows less: what it does not allow has ended.
+   * @param {import("./tokens.js").Ended[]} ended */
+  #withdraw(ended) {
+    const keys = new Set(ended.flatMap(({ exact, ...names }) => topicsOf(names).map(({ key }) => `${exact === true} ${key}`)));
+    for (const subscription of [...this.#subscriptions]) {
+      if (!subscription.topics.some((topic) => keys.has(subscription.keyOf(topic)))) continue;
+      subscription.withdraw(keys);
+      const error = new TrestleError("forbidden", "the new token does not allow this subscription", false);
+      this.#report(error);
+      if (subscription.topics.length > 0) continue;
+      this.#subscriptions.delete(subscription);
+      subscription.end(error);
+    }
+  }
+
   /** @param {import("./wire.js").Welcome} welcome */
   #welcome(welcome) {
     this.#link.welcomed(welcome);
+    this.#tokens?.endsAt(welcome.expires_at);
     this.#setStale(welcome.stale === true);
   }
 
@@ -187,8 +254,7 @@ export class Client extends EventTarget {
 
   /** @param {import("./wire.js").Lost} lost */
   #lose(lost) {
-    const named = [...(lost.topics ?? []).map(Topic.ofText), ...(lost.topics_base64 ?? []).map(Topic.ofBase64)];
-    const keys = new Set(named.map((topic) => topic.key));
+    const keys = new Set(topicsOf(lost).map((topic) => topic.key));
     for (const subscription of this.#subscriptions) {
       if (subscription.topics.some((topic) => keys.has(topic.key))) subscription.lose(lost);
     }
@@ -200,6 +266,11 @@ export class Client extends EventTarget {
   #goodbye(goodbye) {
     this.#link.goodbye(goodbye.reconnect_after_ms);
     this.#emit("goodbye", goodbye);
+    if (goodbye.reason === "token_expired") void this.#stayWithNewToken();
+  }
+
+  async #stayWithNewToken() {
+    if (await this.#tokens?.refresh()) this.#link.stay();
   }
 
   /**
@@ -221,7 +292,9 @@ export class Client extends EventTarget {
   /** Readers see the end, or the error that is the cause of it.
    * @param {TrestleError} [error] */
   #end(error) {
+    this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#forget();
+    this.#tokens?.end();
     this.#publisher.end(error ?? new TrestleError("closed", "the client is closed", false));
     for (const subscription of this.#subscriptions) subscription.end(error);
     this.#subscriptions.clear();
@@ -316,11 +389,14 @@ export class Client extends EventTarget {
 
   /** The connection is gone, and its unanswered requests with it. */
   #forget() {
+    this.#tokens?.forget();
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     for (const subscription of this.#subscriptions) subscription.accepted = subscription.caughtUp = false;
     for (const request of pending) request.fail(new TrestleError("disconnected", "no reply came", true));
   }
+
+  #onAbort = () => this.close();
 
   /** @param {TrestleError} error */
   #report(error) {
@@ -341,6 +417,11 @@ function named(topics) {
   const text = topics.flatMap((topic) => (topic.text === null ? [] : [topic.text]));
   const base64 = topics.flatMap((topic) => (topic.text === null ? [topic.base64] : []));
   return { topics: text, ...(base64.length > 0 && { topics_base64: base64 }) };
+}
+
+/** @param {{topics?: string[], topics_base64?: string[]}} names */
+function topicsOf({ topics = [], topics_base64 = [] }) {
+  return [...topics.map(Topic.ofText), ...topics_base64.map(Topic.ofBase64)];
 }
 
 /** @param {string | URL} url */

@@ -47,6 +47,7 @@ const SILENT_PERIODS = 2.5;
  * @property {(frame: unknown) => void} onFrame
  * @property {(state: State, detail: object) => void} onState
  * @property {() => void} onDown The connection is gone; what was asked on it has no answer.
+ * @property {() => Promise<string | null>} [subprotocol] One more to offer on the next connection, which brings a token.
  */
 
 /**
@@ -68,6 +69,8 @@ export class Link {
   #silenceMaxMs = 0;
   #heardAt = 0;
   #openedAt = 0;
+  /** Counts attempts: what was awaited for one of them is not for the next. */
+  #attempt = 0;
   /** When the server asked to be asked again.
    * @type {number | null} */
   #pausedUntil = null;
@@ -114,6 +117,11 @@ export class Link {
     }
   }
 
+  /** What the goodbye was for is not so any more. */
+  stay() {
+    this.#pausedUntil = null;
+  }
+
   /** Ends a wait and tries at once. */
   reconnect() {
     if (this.state === "waiting") this.#connect();
@@ -130,9 +138,28 @@ export class Link {
     this.#openedAt = 0;
     this.#pausedUntil = null;
     this.#enter("connecting", { attempt: this.#backoff.attempt });
+    this.#attempt += 1;
     // Who listened may have closed us.
     if (this.state !== "connecting") return;
-    const socket = this.#open();
+    if (this.#handlers.subprotocol === undefined) this.#dial(SUBPROTOCOL);
+    else void this.#dialWithToken(this.#handlers.subprotocol);
+  }
+
+  /** @param {() => Promise<string | null>} subprotocol */
+  async #dialWithToken(subprotocol) {
+    const attempt = this.#attempt;
+    const isStale = () => attempt !== this.#attempt || this.state !== "connecting";
+    try {
+      const more = await subprotocol();
+      if (!isStale()) this.#dial(more === null ? SUBPROTOCOL : [SUBPROTOCOL, more]);
+    } catch (error) {
+      if (!isStale()) this.#down(1006, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** @param {string | string[]} subprotocols */
+  #dial(subprotocols) {
+    const socket = this.#open(subprotocols);
     if (socket === null) return;
     this.#socket = socket;
     socket.onmessage = ({ data }) => {
@@ -148,10 +175,11 @@ export class Link {
     this.#watch(this.#times.handshakeMaxMs);
   }
 
-  /** Null where the address may not be opened at all, as from a page whose policy forbids it: no later attempt could. */
-  #open() {
+  /** Null where the address may not be opened at all, as from a page whose policy forbids it: no later attempt could.
+   * @param {string | string[]} subprotocols */
+  #open(subprotocols) {
     try {
-      return new this.#WebSocket(this.#url, SUBPROTOCOL);
+      return new this.#WebSocket(this.#url, subprotocols);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       this.#end({ code: 1006, reason, meaning: "this address cannot be opened" });

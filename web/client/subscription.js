@@ -26,6 +26,7 @@ import { Topic } from "./topic.js";
  *   the WebSocket message that brought the event.
  * @property {(loss: Loss) => void} [onLost] The edge could not send something, or the iterator's
  *   reader was too slow.
+ * @property {AbortSignal} [signal] Unsubscribes.
  * @property {number} [queueMax] Events that wait for the iterator's reader, 1024 by default; then the oldest goes.
  */
 
@@ -35,6 +36,8 @@ const QUEUE_MAX = 1024;
 export class Subscription {
   #leave;
   #queue;
+  #signal;
+  #onAbort = () => void this.unsubscribe();
   /** @type {PromiseWithResolvers<import("./wire.js").Subscribed>} */
   #accepted = withResolvers();
 
@@ -59,12 +62,13 @@ export class Subscription {
    * @param {(subscription: Subscription) => Promise<void>} leave
    */
   constructor(prefixes, options, leave) {
-    /** @readonly */
     this.topics = unique(prefixes.map(Topic.from));
     /** @readonly */
     this.options = options;
     this.#leave = leave;
     this.#queue = new BoundedQueue(options.queueMax ?? QUEUE_MAX);
+    this.#signal = options.signal;
+    this.#signal?.addEventListener("abort", this.#onAbort);
     // Who does not await `ready` hears of a refusal by the client's `error` event instead.
     this.ready.catch(() => {});
   }
@@ -141,9 +145,16 @@ export class Subscription {
     guarded(() => this.options.onLost?.(loss));
   }
 
+  /** Some of its topics are not allowed any more; without one left it has ended.
+   * @param {Set<string>} keys */
+  withdraw(keys) {
+    this.topics = this.topics.filter((topic) => !keys.has(this.keyOf(topic)));
+  }
+
   /** @param {TrestleError} [error] */
   end(error) {
     this.ended = true;
+    this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#queue.end(error);
     this.#accepted.reject(error ?? new TrestleError("closed", "the subscription has ended", false));
   }

@@ -62,6 +62,7 @@ export const SUBPROTOCOL = "trestle.v1.json";
  * @property {Subscribed} [subscribed]
  * @property {object} [unsubscribed]
  * @property {{position?: string}} [published]
+ * @property {import("./tokens.js").Authenticated} [authenticated]
  * @property {{code: string, reason: string, retry: boolean}} [error]
  */
 

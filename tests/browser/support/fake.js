@@ -69,6 +69,7 @@ export class Peer {
   constructor(socket, request) {
     this.#socket = socket;
     this.protocol = socket.protocol;
+    this.offered = (request.headers["sec-websocket-protocol"] ?? "").split(/, */);
     this.origin = request.headers.origin;
     socket.on("message", (data, binary) => this.#commands.push(binary ? data : JSON.parse(String(data))));
     socket.on("close", (code, reason) => {
