@@ -69,7 +69,7 @@ function tooWide(page) {
     const width = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth <= width) return [];
     const wide = [...document.querySelectorAll("body *")].filter((element) => element.getBoundingClientRect().right > width + 0.5);
-    return [`scrollWidth ${document.documentElement.scrollWidth}`, ...wide.map((element) => `${element.tagName}.${element.getAttribute("class")}`)];
+    return [`scrollWidth ${document.documentElement.scrollWidth}`, ...wide.map((element) => `${element.tagName}.${element.getAttribute("class")} ${element.parentElement?.className} ${element.textContent?.slice(0, 40)}`)];
   });
 }
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { rawMember, Topic, topicOf } from "../../web/client/topic.js";
+import { bytes, count, gauge, rate } from "../../web/page/format.js";
 import { HeldEvents } from "../../web/page/held.js";
 import { Meter, SECONDS } from "../../web/page/meter.js";
 import { preview } from "../../web/page/topics/preview.js";
@@ -124,6 +125,15 @@ test("the rate of a topic is right from its first seconds on, and falls when it 
   for (let second = 6; second <= 30; second += 1) tree.tick(second * 1000);
   tree.sum();
   assert.ok(tree.root.rate < 0.05, `${tree.root.rate}`);
+});
+
+test("no number is wider than its place, whatever a gauge may be", () => {
+  const extremes = [0, -0, 0.001, 99.95, 123_456, 1e12, 999_999_999_999_999, 1e15, 1e21, 1e308, Number.MIN_VALUE];
+  for (const n of extremes.flatMap((n) => [n, -n])) {
+    const texts = [count(n), rate(n), bytes(n), ...["n", "cpu.percent", "x.bytes", "x.bytes_per_s"].map((name) => gauge(name, n))];
+    for (const text of texts) assert.ok(text.length <= 22 && !/NaN|undefined/.test(text), `${n}: ${text}`);
+  }
+  assert.deepEqual([gauge("n", 1e308), gauge("cpu.percent", 12.34), count(18_446_744_073_709_551_615)], ["1E308", "12.3 %", "1.84E19"]);
 });
 
 test("a preview is bounded and says what it is", () => {

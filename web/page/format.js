@@ -1,11 +1,23 @@
 /** Numbers as people read them. */
 
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const signs = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+const whole = formatter({ maximumFractionDigits: 0 });
+const fine = formatter({ maximumFractionDigits: 1 });
+const short = formatter({ notation: "compact", maximumFractionDigits: 1 });
+const signs = formatter({ maximumSignificantDigits: 4 });
 
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/** Beyond these a number is written as a power of ten: a gauge may be 1e308, which in full is wider than the page. */
+const [TINY, HUGE] = [1e-9, 1e15];
+
+/** @param {Intl.NumberFormatOptions} options */
+function formatter(options) {
+  const usual = new Intl.NumberFormat("en", options);
+  const extreme = new Intl.NumberFormat("en", { notation: "scientific", maximumFractionDigits: 2 });
+  /** @param {number} n */
+  const isUsual = (n) => n === 0 || (Math.abs(n) >= TINY && Math.abs(n) < HUGE);
+  return { format: (/** @type {number} */ n) => (isUsual(n) ? usual : extreme).format(n) };
+}
 
 /** @param {number} n */
 export function count(n) {
