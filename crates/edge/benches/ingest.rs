@@ -140,7 +140,8 @@ fn link() -> Run {
 }
 
 fn ingest(publisher: &Publisher, upstream: Upstream, stamper: Option<Stamper>) -> Run {
-    let options = Options { upstream, bounds: Bounds::default(), interest_linger: Duration::from_secs(2) };
+    let (interest_linger, interest_max) = (Duration::from_secs(2), 10_000);
+    let options = Options { upstream, bounds: Bounds::default(), interest_linger, interest_max };
     // Two shards to wake, and a log that evicts, as in service.
     let shards = vec![Arc::new(Notify::new()), Arc::new(Notify::new())];
     let ingest = ingest::start(options, Arc::new(Log::new(64 << 20)), shards)?;

@@ -98,6 +98,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         upstream: config.upstream()?,
         bounds: config.limits.of_sockets(),
         interest_linger: config.interest_linger,
+        interest_max: config.limits.interest_max.into(),
     };
     let (rate, token) = (config.limits.connection_rate()?, config.link_token()?);
     let way = publish::Way::of(&config)?;

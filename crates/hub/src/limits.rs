@@ -25,7 +25,8 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// A topic that a client names, at most 255. Default 255: longer ones have no last value. Beyond it: error `invalid_topic`.
     pub topic_bytes_max: usize,
-    /// Commands, pings and what is neither that a client may say in a second; 0: without end. Default 100: a page that is
+    /// Commands, pings and what is neither that a client may say in a second, a subscription for each of its topics; 0: without
+    /// end. Default 100: a page that is
     /// busy says ten. Beyond it: error `rate_limited`, and closed with 4029 if it goes on; of ZWS closed at once.
     pub commands_per_second: u32,
     /// So many at once after a quiet while. Default 2,000: a client that comes back subscribes to all that it had.

@@ -1,7 +1,7 @@
 //! How shards tell the ingest thread what their sessions want.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use trestle_process::wake::Waker;
@@ -17,10 +17,13 @@ pub(super) enum Want {
 /// those of one sender keep their order.
 #[derive(Debug, Clone)]
 pub struct InterestSender {
-    // Unbounded, because a shard must not wait; the sessions' own limits bound what is in it.
+    // Unbounded, because a shard must not wait: it reads nothing more from clients while it [is full](Self::is_full).
     wants: mpsc::Sender<Want>,
     signal: Arc<Signal>,
 }
+
+/// While more than this waits, clients that subscribe and leave faster than it is taken are not read: a megabyte.
+const WAITING_MAX: usize = 10_000;
 
 /// Wants taken at once: a few milliseconds' worth.
 const WANTS_MAX: usize = 2_000;
@@ -37,11 +40,13 @@ struct Signal {
     waker: Waker,
     /// A wake is under way: the many wants of a storm cost one system call, not one each.
     woken: AtomicBool,
+    /// Wants that were not taken.
+    waiting: AtomicUsize,
 }
 
 pub(super) fn channel(waker: Waker) -> (InterestSender, InterestReceiver) {
     let (sender, receiver) = mpsc::channel();
-    let signal = Arc::new(Signal { waker, woken: AtomicBool::new(false) });
+    let signal = Arc::new(Signal { waker, woken: AtomicBool::new(false), waiting: AtomicUsize::new(0) });
     let receiver = InterestReceiver { wants: receiver, signal: Arc::clone(&signal) };
     (InterestSender { wants: sender, signal }, receiver)
 }
@@ -58,7 +63,14 @@ impl InterestSender {
         self.send(Want::Remove(prefix.into()));
     }
 
+    /// Whether more waits than is taken soon.
+    pub fn is_full(&self) -> bool {
+        self.signal.waiting.load(Ordering::Relaxed) > WAITING_MAX
+    }
+
     fn send(&self, want: Want) {
+        self.signal.waiting.fetch_add(1, Ordering::Relaxed);
+
         // After shutdown nobody wants anything.
         if self.wants.send(want).is_ok() && !self.signal.woken.swap(true, Ordering::AcqRel) {
             self.signal.waker.wake();
@@ -73,6 +85,7 @@ impl InterestReceiver {
         // A swap and not a store: it sees what was sent before the flag was set, or the sender sees it cleared and wakes.
         self.signal.woken.swap(false, Ordering::AcqRel);
         let wants: Vec<_> = self.wants.try_iter().take(WANTS_MAX).collect();
+        self.signal.waiting.fetch_sub(wants.len(), Ordering::Relaxed);
         if wants.len() == WANTS_MAX && !self.signal.woken.swap(true, Ordering::AcqRel) {
             self.signal.waker.wake();
         }
@@ -95,11 +108,16 @@ mod tests {
         let (waker, mut wakeable) = wake::pair().unwrap();
         let (sender, receiver) = channel(waker);
         (0..2 * WANTS_MAX + 1).for_each(|_| sender.add(b"x"));
+        assert!(!sender.is_full());
         let mut taken = Vec::new();
         while poll(&mut [PollItem::from_fd(wakeable.as_raw_fd(), POLLIN)], 0).unwrap() == 1 {
             wakeable.drain();
             taken.push(receiver.drain().len());
         }
         assert_eq!(taken, [WANTS_MAX, WANTS_MAX, 1]);
+        (0..=WAITING_MAX).for_each(|_| sender.remove(b"x"));
+        assert!(sender.is_full());
+        receiver.drain();
+        assert!(!sender.is_full());
     }
 }

@@ -61,6 +61,8 @@ pub struct Options {
     pub bounds: Bounds,
     /// A prefix that nobody wants any more is fetched for this long.
     pub interest_linger: Duration,
+    /// So many prefixes that are not recorded are subscribed upward, 2 or more; beyond that shorter ones.
+    pub interest_max: usize,
 }
 
 /// The running thread; dropping it ends it, too.
@@ -146,7 +148,7 @@ impl Drop for Thread {
 
 /// Opens and dials every feed.
 fn open(options: Options, asker: Option<Asker>, writer: Writer) -> anyhow::Result<(Vec<Sockets>, Poll)> {
-    let Options { upstream: from, bounds, interest_linger } = options;
+    let Options { upstream: from, bounds, interest_linger, interest_max } = options;
     let (context, now) = (zmq::Context::new(), Instant::now());
     let feed = |flag, endpoint, alias| Feed::open(&context, flag, endpoint, alias, bounds, now);
     let (opened, entry) = match from {
@@ -164,7 +166,7 @@ fn open(options: Options, asker: Option<Asker>, writer: Writer) -> anyhow::Resul
     let poll = Poll {
         feeds,
         entry,
-        wants: Wants::new(interest_linger, wants::PREFIXES_MAX),
+        wants: Wants::new(interest_linger, interest_max),
         multipart: Multipart::new(message_bytes_max(bounds)),
         upstream: Arc::clone(&writer.upstream),
         writer,

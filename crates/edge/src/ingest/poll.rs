@@ -18,7 +18,7 @@ use super::multipart::{Multipart, Received};
 use super::seldom::Seldom;
 use super::sources::Sources;
 use super::upstream::Upstream;
-use super::wants::{Change, PREFIXES_MAX, Wants};
+use super::wants::{Change, Wants};
 use super::writer::Writer;
 
 /// Messages drained before they are appended and other sockets have their turn.
@@ -151,8 +151,9 @@ impl Poll {
         self.upstream.prefixes_joined.set(n_joined);
         if before == 0 && n_joined > 0 {
             tracing::warn!(
-                "sessions want more than {PREFIXES_MAX} prefixes that are not recorded: upstream is asked for shorter \
-                 ones in their place, and what comes too much is dropped here"
+                max = self.wants.prefixes_max(),
+                "sessions want more prefixes that are not recorded than are subscribed upward: shorter ones are asked for in \
+                 their place, and what comes too much is dropped here"
             );
         } else if before > 0 && n_joined == 0 {
             tracing::info!("each prefix that is wanted is asked for by itself again");

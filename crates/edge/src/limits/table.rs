@@ -95,7 +95,7 @@ pub const TABLE: &[Limit] = &[
     Limit {
         name: "commands-per-second",
         default: "100",
-        bounds: "what a client says in a second: commands, pings, and what is neither; 0 for no limit",
+        bounds: "what a client says in a second: commands (of a subscription each topic), pings, and what is neither; 0 for no limit",
         reaction: "error `rate_limited`, a ping has no pong; closed with 4029 after 1,000 of these in a row, and of ZWS at once",
         metric: "commands_refused_total{code=\"rate_limited\"}",
     },
@@ -140,6 +140,13 @@ pub const TABLE: &[Limit] = &[
         bounds: "the time that a client of `trestle.v1.*` holds no subscription and says nothing but pongs; 0s for no limit",
         reaction: "closed with 1001",
         metric: "sessions_closed_total{code=\"1001\"}",
+    },
+    Limit {
+        name: "interest-max",
+        default: "10000",
+        bounds: "prefixes that are not recorded and are subscribed upward",
+        reaction: "shorter ones in place of those with most in common; what comes too much is dropped here",
+        metric: "upstream_prefixes_joined",
     },
     Limit {
         name: "log-bytes-max",
@@ -205,7 +212,7 @@ pub struct Flags {
     /// Bytes of a topic that a client names, 255 at most: longer ones have no last value. Beyond it: an error reply.
     #[arg(long, value_name = "BYTES", default_value_t = 255, value_parser = clap::value_parser!(u16).range(1..=255))]
     pub topic_bytes_max: u16,
-    /// Commands of one client in a second, its pings with them; 0: no limit. 100: a page that is busy says ten. Beyond it:
+    /// Commands of one client in a second, its pings with them, of a subscription each topic; 0: no limit. 100: a page that is busy says ten. Beyond it:
     /// error replies, and closed with 4029 if it goes on.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 100)]
     pub commands_per_second: u32,
@@ -231,6 +238,10 @@ pub struct Flags {
     /// A client of trestle.v1.* that holds no subscription and says nothing but pongs for this long is closed; 0s: never.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,
+    /// Prefixes that are not recorded and are subscribed upward: each costs the forwarder and every publisher memory. Beyond it
+    /// those with most in common are asked for by a shorter one. 10,000: what libzmq sends anew within a second.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(2..))]
+    pub interest_max: u16,
     /// What the newest messages cost in memory before the oldest are dropped. Slow clients are fed from here, so that
     /// they cost no queue of their own. 64 MiB is some seconds of the fastest feed.
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]

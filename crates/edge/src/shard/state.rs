@@ -60,6 +60,8 @@ pub(crate) struct State {
     upstream: Arc<Upstream>,
     rules_version: u64,
     interest: InterestSender,
+    /// So much waits on its way there that no client is read, until a tick finds it gone.
+    is_held: bool,
     /// Notified when the recorder is to be asked.
     question: Rc<Notify>,
     /// It was, and has not answered.
@@ -110,6 +112,7 @@ impl State {
             upstream: options.upstream,
             rules_version: 0,
             interest: options.interest,
+            is_held: false,
             question: Rc::default(),
             is_asking: false,
             publications: options.publications,
@@ -179,6 +182,7 @@ impl State {
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
+        self.read_again();
         self.follow_upstream();
         self.hub.tick(now);
         self.flush();
@@ -190,6 +194,18 @@ impl State {
         }
         if self.tide.has_ebbed(self.hub.n_sessions() + self.hub.n_subscriptions()) {
             memory::give_back();
+        }
+    }
+
+    /// Clients are read again once what they wanted is on its way upward.
+    fn read_again(&mut self) {
+        if self.is_held && !self.interest.is_full() {
+            self.is_held = false;
+            self.sockets
+                .iter()
+                .flatten()
+                .filter_map(|socket| socket.waker.as_ref())
+                .for_each(Waker::wake_by_ref);
         }
     }
 
@@ -335,6 +351,7 @@ impl State {
             if self.hub.is_ended(id) {
                 return Poll::Ready(());
             }
+            let wants_read = self.hub.wants_read(id) && !self.is_held;
             if socket.is_blocked {
                 match socket.stream.poll_write_ready(context) {
                     Poll::Ready(Ok(())) => {
@@ -342,11 +359,11 @@ impl State {
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending if !self.hub.wants_read(id) => return Poll::Pending,
+                    Poll::Pending if !wants_read => return Poll::Pending,
                     Poll::Pending => {}
                 }
-            } else if !self.hub.wants_read(id) {
-                // Many of its publications have no answer; when one has, this is woken.
+            } else if !wants_read {
+                // Many of its publications have no answer, or no more wants go upward now; after that this is woken.
                 return Poll::Pending;
             }
             match socket.stream.poll_read_ready(context) {
@@ -389,7 +406,9 @@ impl State {
                 break;
             }
         }
-        for change in self.hub.take_interest() {
+        let changes = self.hub.take_interest();
+        self.is_held |= !changes.is_empty() && self.interest.is_full();
+        for change in changes {
             match change {
                 InterestChange::Wanted(prefix) => self.interest.add(&prefix),
                 InterestChange::Unwanted(prefix) => self.interest.remove(&prefix),

@@ -55,6 +55,11 @@ impl Client {
         Self::open(edge, &Request::websocket(target, JSON)).welcomed()
     }
 
+    /// The same where only the address is known.
+    pub(crate) fn at(address: SocketAddr, target: &str) -> Self {
+        Self::upgrade(connect(address), &Request::websocket(target, JSON).bytes()).welcomed()
+    }
+
     pub(crate) fn open(edge: &TestEdge, request: &Request) -> Self {
         Self::upgrade(connect(edge.address()), &request.bytes())
     }

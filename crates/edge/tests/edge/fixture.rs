@@ -200,6 +200,11 @@ impl Feed {
         format!("{sign}{}", String::from_utf8_lossy(&frame[1..]))
     }
 
+    /// The same if it is here already, as it comes: 1 or 0, then the prefix.
+    pub(crate) fn asked_now(&self) -> Option<Vec<u8>> {
+        self.socket.recv_bytes(zmq::DONTWAIT).ok()
+    }
+
     pub(crate) fn wait_for(&self, asked: &str) {
         while self.asked() != asked {}
     }

@@ -16,6 +16,7 @@ mod fixture;
 mod formats;
 mod handshake;
 mod http;
+mod interest;
 mod json;
 mod limits;
 mod link;

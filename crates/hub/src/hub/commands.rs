@@ -96,7 +96,7 @@ impl Hub {
             // One that comes too fast has no answer: nobody is owed one for each (RFC 6455 §5.5.3).
             Incoming::Ping(payload) => {
                 session.said = now;
-                if self.may_say(id, Said::Command) {
+                if self.may_say(id, Said::Command, 1) {
                     self.push_reply(id, server_frame(Opcode::Pong, payload));
                 }
             }
@@ -115,12 +115,16 @@ impl Hub {
                     _ => Err(wrong_frame("commands are text frames")),
                 };
                 session.said = now;
-                let (said, command) = match &parsed {
-                    Ok(Command { id, kind: CommandKind::Publish(_) }) => (Said::Publication, Some(*id)),
-                    Ok(Command { id, .. }) => (Said::Command, Some(*id)),
-                    Err(error) => (Said::Command, error.id),
+                let (said, n, command) = match &parsed {
+                    Ok(Command { id, kind: CommandKind::Publish(_) }) => (Said::Publication, 1, Some(*id)),
+                    // Each topic may travel to the publishers, and its end after it.
+                    Ok(Command { id, kind: CommandKind::Subscribe(wanted) }) => {
+                        (Said::Command, wanted.topics.len(), Some(*id))
+                    }
+                    Ok(Command { id, .. }) => (Said::Command, 1, Some(*id)),
+                    Err(error) => (Said::Command, 1, error.id),
                 };
-                if !self.may_say(id, said) {
+                if !self.may_say(id, said, n) {
                     let error = self.too_fast(command, said);
                     return self.reply_to_open(id, &error);
                 }

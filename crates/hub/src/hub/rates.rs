@@ -44,8 +44,8 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Duration
 /// The buckets of a client that has said something.
 #[derive(Debug)]
 pub(crate) struct Buckets {
-    commands: Option<Bucket>,
-    publications: Option<Bucket>,
+    commands: Option<(Bucket, NonZeroU32)>,
+    publications: Option<(Bucket, NonZeroU32)>,
     /// In a row.
     refused: u32,
 }
@@ -71,9 +71,8 @@ impl Rates {
     }
 
     fn buckets(&self) -> Box<Buckets> {
-        let bucket =
-            |quota: Option<Quota>| quota.map(|quota| Bucket::direct_with_clock(quota, self.hand.clone()));
-        let (commands, publications) = (bucket(self.commands), bucket(self.publications));
+        let bucket = |quota: Quota| (Bucket::direct_with_clock(quota, self.hand.clone()), quota.burst_size());
+        let (commands, publications) = (self.commands.map(bucket), self.publications.map(bucket));
         Box::new(Buckets { commands, publications, refused: 0 })
     }
 
@@ -88,24 +87,26 @@ impl Rates {
 }
 
 impl Buckets {
-    fn take(&self, said: Said) -> bool {
+    /// So many tokens, or as many as there can be at once.
+    fn take(&self, said: Said, n: u32) -> bool {
         let bucket = match said {
             Said::Command => &self.commands,
             Said::Publication => &self.publications,
         };
-        bucket.as_ref().is_none_or(|bucket| bucket.check().is_ok())
+        let n = NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        bucket.as_ref().is_none_or(|(bucket, burst)| matches!(bucket.check_n(n.min(*burst)), Ok(Ok(()))))
     }
 }
 
 impl Hub {
-    /// Whether the client may say this now. Who goes on saying what it may not is closed.
-    pub(super) fn may_say(&mut self, id: SessionId, said: Said) -> bool {
+    /// Whether the client may say this now, which counts as `n`. Who goes on saying what it may not is closed.
+    pub(super) fn may_say(&mut self, id: SessionId, said: Said, n: usize) -> bool {
         if self.rates.is_off() {
             return true;
         }
         self.rates.show(self.now);
         let buckets = self.sessions[id as usize].buckets.get_or_insert_with(|| self.rates.buckets());
-        if buckets.take(said) {
+        if buckets.take(said, u32::try_from(n).unwrap_or(u32::MAX)) {
             buckets.refused = 0;
             return true;
         }

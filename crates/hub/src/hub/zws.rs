@@ -30,7 +30,7 @@ impl Hub {
             }
             return;
         }
-        if !self.may_say(id, Said::Command) {
+        if !self.may_say(id, Said::Command, 1) {
             return self.refuse_zws(id, CloseCode::TooManyRequests);
         }
         match zws::parse(payload) {

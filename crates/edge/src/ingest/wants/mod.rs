@@ -13,11 +13,6 @@ use trestle_recorder::{Interest, RecordRules};
 /// those of a storm that has left may take their time.
 const ENDS_PER_TICK_MAX: usize = 2_000;
 
-/// Prefixes subscribed upward on demand at most: each costs the forwarder and every publisher memory, and a connection
-/// that comes back sends all of them again. Where more are wanted, shorter ones are subscribed in their place, and what
-/// comes too much is wanted by no session.
-pub(super) const PREFIXES_MAX: usize = 10_000;
-
 /// So many neighbours in byte order become one shorter prefix, those that have most in common. Of more than 256 times as
 /// many, some have a byte in common: only nearly all of a bound far smaller than that would ever become "everything".
 const JOINED: usize = 32;
@@ -43,6 +38,9 @@ pub(super) struct Wants {
     /// The times in `up` in order, with some that have been taken back.
     leaving: VecDeque<(Instant, Box<[u8]>)>,
     linger: Duration,
+    /// Prefixes subscribed upward on demand at most: each costs the forwarder and every publisher memory, and a connection
+    /// that comes back sends all of them again. Where more are wanted, shorter ones are subscribed in their place, and what
+    /// comes too much is wanted by no session.
     prefixes_max: usize,
     changes: Vec<Change>,
 }
@@ -147,6 +145,11 @@ impl Wants {
     /// Prefixes subscribed upward.
     pub(super) fn len(&self) -> usize {
         self.up.len()
+    }
+
+    /// The bound of those that no rule covers.
+    pub(super) fn prefixes_max(&self) -> usize {
+        self.prefixes_max
     }
 
     /// Prefixes that are wanted and come by a shorter one, because there are too many.

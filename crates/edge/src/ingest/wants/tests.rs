@@ -5,6 +5,8 @@ use trestle_recorder::RecordRule;
 
 use super::*;
 
+/// The default.
+const PREFIXES_MAX: usize = 10_000;
 const LINGER: Duration = Duration::from_secs(2);
 
 fn rules(prefixes: &[&str]) -> RecordRules {

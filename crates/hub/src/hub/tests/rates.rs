@@ -45,6 +45,36 @@ fn commands_come_as_fast_as_they_may() {
     );
 }
 
+/// Topics may travel to the publishers: a client that subscribes to hundreds again and again is as fast as one that says so
+/// one by one.
+#[test]
+fn a_subscription_counts_for_each_of_its_topics() {
+    check_with(
+        rates(1, 4, 0),
+        "a opens json
+         a subscribes 1 a b c
+         a subscribes 2 d e
+         a unsubscribes 3 a b c
+         wait 60s
+         b opens json
+         b subscribes 1 a b c d e
+         b subscribes 2 f",
+        "a: welcome 25000 @0
+         a: subscribed 1 a,b,c @0 none
+         a: caught_up 1 @0 0
+         a: error 2 rate_limited
+         a: unsubscribed 3 a,b,c
+         a: heartbeat @0
+         a: ping
+         a: heartbeat @0
+         a: heartbeat @0
+         b: welcome 25000 @0
+         b: subscribed 1 a,b,c,d,e @0 none
+         b: caught_up 1 @0 0
+         b: error 2 rate_limited",
+    );
+}
+
 #[test]
 fn publications_have_a_bucket_of_their_own() {
     check_with(
