@@ -46,7 +46,7 @@ frames.request();
 
 /**
  * @param {Event} event
- * @param {string} frame
+ * @param {string | ArrayBuffer} frame
  */
 function take(event, frame) {
   // The client hands an event to each subscription that matches: here it counts once.
@@ -54,9 +54,10 @@ function take(event, frame) {
   last = event;
   const now = Date.now();
   const messages = event.snapshot === true ? 0 : 1;
-  if (messages > 0) meter.add(now, frame.length);
+  const size = typeof frame === "string" ? frame.length : frame.byteLength;
+  if (messages > 0) meter.add(now, size);
   if (pausedAt === null) show(event, now, messages);
-  else held.take(event, frame.length);
+  else held.take(event, size);
 }
 
 /**

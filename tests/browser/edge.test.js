@@ -174,3 +174,49 @@ test("what a page publishes comes to others as an event, and elsewhere it is for
     await demo.kill();
   }
 });
+
+test("in the binary format a page lays numbers over what came, and hears all else as in JSON", { skip }, async () => {
+  const demo = await Demo.start();
+  const { page, faults } = await chromium.open();
+  try {
+    await page.goto(`${demo.origin}/`);
+    const heard = await page.evaluate(async () => {
+      const { connect } = await import("/client.js");
+      const clients = { json: connect("/ws"), binary: connect("/ws", { format: "binary" }) };
+      const chats = Object.values(clients).map((client) => client.subscribe(["chat/", "jobs/"]));
+      const subscribed = await Promise.all(chats.map(({ ready }) => ready));
+      for await (const event of clients.json.subscribe("jobs/")) if (event.progress) break;
+      const numbers = Float64Array.of(1.5, Math.PI, -2);
+      await clients.binary.publish("chat/numbers", numbers);
+      await clients.json.publish("chat/numbers", ["é", numbers], { parts: true });
+      const [json, binary] = await Promise.all(chats.map(async (chat) => {
+        const events = new Map();
+        for await (const event of chat) {
+          events.set(event.position, event);
+          if (event.parts) return events;
+        }
+      }));
+      const over = ({ buffer, byteOffset, byteLength }) => [...new Float64Array(buffer, byteOffset, byteLength / 8)];
+      const [single, parts] = [...binary.values()].filter(({ topic }) => topic === "chat/numbers");
+      const typed = [...binary].filter(([, { progress }]) => progress);
+      const stranger = await clients.binary.subscribe(Uint8Array.of(0xff), { policy: "conflate", max_hz: 2 }).ready;
+      for (const client of Object.values(clients)) client.close();
+      return {
+        views: [over(single.bytes), over(parts.parts[1].bytes)],
+        text: new TextDecoder().decode(parts.parts[0].bytes),
+        typedEvents: typed.filter(([position]) => json.has(position)).map(([position, event]) => [event, json.get(position)]),
+        subscribed: subscribed.map(({ topics, recorded }) => ({ topics, recorded })),
+        stranger: stranger.topics_base64,
+      };
+    });
+    assert.deepEqual(heard.views, [[1.5, Math.PI, -2], [1.5, Math.PI, -2]]);
+    assert.ok(heard.typedEvents.length > 0);
+    for (const [binary, json] of heard.typedEvents) assert.deepEqual(binary, json);
+    assert.deepEqual([heard.text, heard.stranger], ["é", ["/w=="]]);
+    assert.deepEqual(heard.subscribed[0], heard.subscribed[1]);
+    assert.deepEqual(faults, []);
+  } finally {
+    await page.close();
+    await demo.kill();
+  }
+});

@@ -27,13 +27,14 @@ export function messageOf(topic, body, inParts) {
 function frameOf(body) {
   if (typeof body === "string") return { text: body };
   const bytes = bytesOf(body);
-  if (bytes !== null) return { base64: Topic.from(bytes).base64 };
+  if (bytes !== null) return { bytes };
   if (JSON.stringify(body) === undefined) throw new TypeError(`a body cannot be of the type ${typeof body}`);
   return { data: body };
 }
 
-/** @param {PublishBody} body */
+/** A copy, as the message may wait for a connection.
+ * @param {PublishBody} body */
 function bytesOf(body) {
-  if (body instanceof ArrayBuffer) return new Uint8Array(body);
-  return ArrayBuffer.isView(body) ? new Uint8Array(body.buffer, body.byteOffset, body.byteLength) : null;
+  if (body instanceof ArrayBuffer) return new Uint8Array(body.slice(0));
+  return ArrayBuffer.isView(body) ? new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice() : null;
 }

@@ -8,7 +8,7 @@ import { LAST_VALUES, storeOf } from "./store.js";
 import { Subscription } from "./subscription.js";
 import { Tokens } from "./tokens.js";
 import { Topic, topicOf } from "./topic.js";
-import { parse } from "./wire.js";
+import { FORMATS } from "./wire.js";
 
 /**
  * @typedef {object} OwnOptions
@@ -27,6 +27,7 @@ import { parse } from "./wire.js";
  */
 export class Client extends EventTarget {
   #link;
+  #format;
   #random;
   #lastId = 0;
   /** Whether the edge hears nothing from upstream. */
@@ -47,6 +48,7 @@ export class Client extends EventTarget {
    */
   constructor(url, options = {}) {
     super();
+    this.#format = FORMATS[options.format ?? "json"];
     this.#random = options.random ?? Math.random;
     this.#publisher = new Publisher((command, pending) => this.state === "open" && this.#request(command, pending) > 0, this.#random);
     const { getToken } = options;
@@ -141,9 +143,10 @@ export class Client extends EventTarget {
 
   /** @param {unknown} frame */
   #receive(frame) {
-    const message = parse(frame);
-    if (message === null) this.#report(new TrestleError("bad_request", "a message that is not trestle.v1.json", false));
-    else if (message.event) this.#route(message.event, String(frame));
+    const message = this.#format.decode(frame);
+    if (message === null) {
+      this.#report(new TrestleError("bad_request", `a message that is not ${this.#format.subprotocol}`, false));
+    } else if (message.event) this.#route(message.event, /** @type {string | ArrayBuffer} */ (frame));
     else if (message.reply) this.#answer(message.reply);
     else if (message.heartbeat) this.#beat(message.heartbeat);
     else if (message.caught_up) this.#catchUp(message.caught_up);
@@ -155,10 +158,10 @@ export class Client extends EventTarget {
 
   /**
    * @param {import("./wire.js").Event} event
-   * @param {string} frame
+   * @param {string | ArrayBuffer} frame
    */
   #route(event, frame) {
-    const topic = topicOf(event, frame);
+    const topic = topicOf(event, typeof frame === "string" ? frame : undefined);
     // While one subscription is sent what it missed, the others may see of it what they have already.
     const replays = event.position !== undefined && [...this.#subscriptions].some((other) => !other.caughtUp);
     for (const subscription of this.#subscriptions) {

@@ -2,7 +2,7 @@
 
 import { Backoff } from "./backoff.js";
 import { closeCode } from "./close.js";
-import { SUBPROTOCOL } from "./wire.js";
+import { FORMATS } from "./wire.js";
 
 /**
  * Times in ms, each with its reason:
@@ -38,6 +38,8 @@ const SILENT_PERIODS = 2.5;
 /**
  * @typedef {object} LinkOptions
  * @property {typeof WebSocket} [WebSocket] Where the global one is missing (Node before 22).
+ * @property {"json" | "binary"} [format] What is on the wire, `json` by default. In `binary` each body is a `Uint8Array`, untouched, where JSON
+ *   has `data`, `text` or `base64`.
  * @property {() => number} [random] Uniform in [0, 1).
  * @property {Network} [network]
  */
@@ -56,6 +58,7 @@ const SILENT_PERIODS = 2.5;
  */
 export class Link {
   #url;
+  #format;
   #times;
   #handlers;
   #backoff;
@@ -82,6 +85,8 @@ export class Link {
    */
   constructor(url, options, handlers) {
     this.#url = url;
+    this.#format = FORMATS[options.format ?? "json"];
+    if (this.#format === undefined) throw new TypeError(`no such format: ${options.format}`);
     this.#times = { ...TIMES, ...defined(options) };
     this.#handlers = handlers;
     const { reconnectMinMs, reconnectMaxMs } = this.#times;
@@ -98,7 +103,7 @@ export class Link {
 
   /** @param {object} command */
   send(command) {
-    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(command));
+    if (this.#socket?.readyState === 1) this.#socket.send(/** @type {string} */ (this.#format.encode(command)));
   }
 
   /** @param {import("./wire.js").Welcome} welcome */
@@ -141,17 +146,18 @@ export class Link {
     this.#attempt += 1;
     // Who listened may have closed us.
     if (this.state !== "connecting") return;
-    if (this.#handlers.subprotocol === undefined) this.#dial(SUBPROTOCOL);
+    const { subprotocol } = this.#format;
+    if (this.#handlers.subprotocol === undefined) this.#dial(subprotocol);
     else void this.#dialWithToken(this.#handlers.subprotocol);
   }
 
   /** @param {() => Promise<string | null>} subprotocol */
   async #dialWithToken(subprotocol) {
-    const attempt = this.#attempt;
+    const [attempt, own] = [this.#attempt, this.#format.subprotocol];
     const isStale = () => attempt !== this.#attempt || this.state !== "connecting";
     try {
       const more = await subprotocol();
-      if (!isStale()) this.#dial(more === null ? SUBPROTOCOL : [SUBPROTOCOL, more]);
+      if (!isStale()) this.#dial(more === null ? own : [own, more]);
     } catch (error) {
       if (!isStale()) this.#down(1006, error instanceof Error ? error.message : String(error));
     }
@@ -162,6 +168,7 @@ export class Link {
     const socket = this.#open(subprotocols);
     if (socket === null) return;
     this.#socket = socket;
+    socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
       this.#heardAt = Date.now();

@@ -22,7 +22,7 @@ import { Topic } from "./topic.js";
  * @property {boolean} [recover] After a reconnect first what was missed meanwhile; true by default.
  * @property {"disconnect" | "drop_oldest" | "conflate"} [policy] When this browser is slow.
  * @property {number} [max_hz] At most so many events a topic and second.
- * @property {(event: Event, frame: string) => void} [onEvent] Takes the place of the iterator. `frame` is
+ * @property {(event: Event, frame: string | ArrayBuffer) => void} [onEvent] Takes the place of the iterator. `frame` is
  *   the WebSocket message that brought the event.
  * @property {(loss: Loss) => void} [onLost] The edge could not send something, or the iterator's
  *   reader was too slow.
@@ -122,7 +122,7 @@ export class Subscription {
 
   /**
    * @param {Event} event
-   * @param {string} frame
+   * @param {string | ArrayBuffer} frame
    */
   deliver(event, frame) {
     if (event.snapshot === true) {

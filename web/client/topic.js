@@ -50,7 +50,7 @@ export class Topic {
   }
 
   get base64() {
-    return btoa(Array.from(this.bytes, (byte) => String.fromCharCode(byte)).join(""));
+    return base64Of(this.bytes);
   }
 
   /**
@@ -81,6 +81,7 @@ export function topicOf(event, frame) {
   if (typeof event.topic === "string") return Topic.ofText(event.topic);
   if (typeof event.topic_base64 === "string") return Topic.ofBase64(event.topic_base64);
   if (typeof event.text === "string") return Topic.ofText(event.text);
+  if (event.bytes !== undefined) return Topic.from(event.bytes);
   if (typeof event.base64 === "string") return Topic.ofBase64(event.base64);
   const raw = frame === undefined ? null : rawMember(frame, ["event", "data"]);
   return Topic.ofText(raw ?? JSON.stringify(event.data) ?? "");
@@ -89,6 +90,11 @@ export function topicOf(event, frame) {
 /** @param {string} base64 */
 export function base64Bytes(base64) {
   return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+}
+
+/** @param {Uint8Array} bytes */
+export function base64Of(bytes) {
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }
 
 /** @param {Uint8Array} bytes */

@@ -1,6 +1,33 @@
-/** The messages of `trestle.v1.json` that an edge sends. */
+/** The messages of an edge, and the two formats that they come in. */
 
-export const SUBPROTOCOL = "trestle.v1.json";
+import { decode, encode } from "./proto.js";
+import { base64Of } from "./topic.js";
+
+/**
+ * @typedef {object} Format
+ * @property {string} subprotocol
+ * @property {(command: object) => string | Uint8Array} encode
+ * @property {(frame: unknown) => Message | null} decode Null for what is not of this format; of what is damaged it may throw.
+ */
+
+/** @type {Readonly<Record<"json" | "binary", Format>>} */
+export const FORMATS = Object.freeze({
+  json: { subprotocol: "trestle.v1.json", encode: (command) => JSON.stringify(command, asBase64), decode: parse },
+  binary: {
+    subprotocol: "trestle.v1.proto",
+    encode,
+    decode: (frame) => (frame instanceof ArrayBuffer ? decode(frame) : null),
+  },
+});
+
+/** What JSON has no bytes for: `{bytes}` is `{base64}` there.
+ * @param {string} _key
+ * @param {any} value */
+function asBase64(_key, value) {
+  if (!(value?.bytes instanceof Uint8Array)) return value;
+  const { bytes, ...rest } = value;
+  return { ...rest, base64: base64Of(bytes) };
+}
 
 /**
  * One frame of a message with several, or the whole body: exactly one of these is present.
@@ -8,6 +35,8 @@ export const SUBPROTOCOL = "trestle.v1.json";
  * @property {unknown} [data] JSON, as parsed.
  * @property {string} [text]
  * @property {string} [base64]
+ * @property {Uint8Array} [bytes] In the binary format, for whatever is no typed event's: a view of the message that came, and aligned
+ *   so that a `Float64Array` can be laid over it.
  */
 
 /**
@@ -90,9 +119,9 @@ export const SUBPROTOCOL = "trestle.v1.json";
 
 /**
  * @param {unknown} frame The data of a WebSocket message.
- * @returns {Message | null} Null for what is not of this protocol.
+ * @returns {Message | null}
  */
-export function parse(frame) {
+function parse(frame) {
   if (typeof frame !== "string") return null;
   try {
     const message = JSON.parse(frame);

@@ -22,7 +22,7 @@ export class Prefixes {
 
   /**
    * @param {Client} client
-   * @param {(event: import("../client/wire.js").Event, frame: string) => void} onEvent
+   * @param {(event: import("../client/wire.js").Event, frame: string | ArrayBuffer) => void} onEvent
    * @param {() => void} onChange Some topics may be wanted no more.
    */
   constructor(client, onEvent, onChange) {
