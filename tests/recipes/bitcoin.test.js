@@ -4,11 +4,10 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { startChromium } from "../browser/support/chromium.js";
-import { until } from "../browser/support/wait.js";
 import { Document } from "./support/document.js";
 import { messagesOf } from "./support/fixture.js";
 import { keepFrames, kept } from "./support/frames.js";
-import { DEADLINE_MS, Kitchen } from "./support/kitchen.js";
+import { Kitchen } from "./support/kitchen.js";
 
 const NOTIFICATIONS = messagesOf("bitcoin.txt");
 const HEADER_BYTES = 80;
@@ -81,7 +80,7 @@ async function served(start) {
     await kitchen.subscribed(2);
     const news = async () => (await page.locator("#news li").allTextContents()).toReversed();
     const shows = async (expected) => {
-      await until("the news", async () => (await news()).length >= expected.length, DEADLINE_MS).catch(() => {});
+      await kitchen.until("the news", async () => (await news()).length >= expected.length).catch(() => {});
       assert.deepEqual(await news(), expected);
     };
 
@@ -93,7 +92,7 @@ async function served(start) {
     const told = [added, ...kitchen.text("shown").trim().split("\n")];
     await shows(told);
     // The operator hears of it, too.
-    await until("the count", async () => (await missing()) === 3, DEADLINE_MS);
+    await kitchen.until("the count", async () => (await missing()) === 3);
     await log.logged(/a publisher's (own )?counter lea/);
 
     // A counter that is four spaces, one that wraps, and one of a node that was restarted.
@@ -108,7 +107,7 @@ async function served(start) {
     const raw = ["rawtx", "rawblock"].map((name) => notification(name, 9));
     for (const frames of raw) node.send(...frames);
     const events = async () => (await kept(page)).map((text) => JSON.parse(text).event).filter(Boolean);
-    await until("a transaction and a block", async () => (await events()).length === raw.length, DEADLINE_MS);
+    await kitchen.until("a transaction and a block", async () => (await events()).length === raw.length);
     const base64 = (bytes) => ({ base64: bytes.toString("base64") });
     for (const [event, [topic, ...parts]] of (await events()).map((event, i) => [event, raw[i]])) {
       assert.deepEqual([event.topic, event.parts, event.position], [topic.toString(), parts.map(base64), undefined]);

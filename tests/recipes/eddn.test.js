@@ -4,11 +4,10 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { deflateSync, inflateSync } from "node:zlib";
 import { startChromium } from "../browser/support/chromium.js";
-import { until } from "../browser/support/wait.js";
 import { Document } from "./support/document.js";
 import { messagesOf } from "./support/fixture.js";
 import { keepFrames, kept } from "./support/frames.js";
-import { DEADLINE_MS, Kitchen } from "./support/kitchen.js";
+import { Kitchen } from "./support/kitchen.js";
 
 const [SHIPYARD] = messagesOf("eddn.txt").get("shipyard");
 /** Not a double: 2⁵⁴ + 1. */
@@ -36,12 +35,12 @@ test("what the relay sends is on the page, decompressed and with a topic", async
     for (const frame of [SHIPYARD, broken, Buffer.from("no zlib"), deflateSync(discovery)]) relay.send(frame);
 
     const rows = page.locator("#messages tr");
-    await until("two rows", async () => (await rows.count()) === 2, DEADLINE_MS);
+    await kitchen.until("two rows", async () => (await rows.count()) === 2);
     const shown = await rows.evaluateAll((rows) => rows.map((row) => Array.from(row.cells, (cell) => cell.textContent).join(" | ")));
     assert.deepEqual(shown.toReversed(), [kitchen.text("shown").trim(), "now | fssdiscoveryscan/1 | Sol | b"]);
 
     const events = async () => (await kept(page)).filter((text) => text.startsWith('{"event"'));
-    await until("four events", async () => (await events()).length === 4, DEADLINE_MS);
+    await kitchen.until("four events", async () => (await events()).length === 4);
     const frames = await events();
     assert.ok(frames[0].includes(inflateSync(SHIPYARD).toString()), "byte for byte");
     assert.ok(frames[3].includes(`"SystemAddress": ${ADDRESS}`), "all digits");

@@ -5,10 +5,9 @@ import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { startChromium } from "../browser/support/chromium.js";
-import { until } from "../browser/support/wait.js";
 import { Document } from "./support/document.js";
 import { keepFrames, kept } from "./support/frames.js";
-import { DEADLINE_MS, Kitchen } from "./support/kitchen.js";
+import { Kitchen } from "./support/kitchen.js";
 
 /** One transparent pixel. */
 const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -30,27 +29,27 @@ for (const [way, changed] of Object.entries(ways)) {
     try {
       kitchen.installs("install");
       kitchen.start("kernel");
-      const connection = await until("the kernel's file", () => written(kitchen.path("kernel.json")), DEADLINE_MS);
+      const connection = await kitchen.until("the kernel's file", () => written(kitchen.path("kernel.json")));
       await kitchen.edge("edge", changed(kitchen.text("edge").trim()));
       const { page, faults } = await kitchen.page(chromium, "jupyter.html");
       await keepFrames(page, `ws://127.0.0.1:${kitchen.port(8080)}/ws?topic=`);
       await kitchen.subscribed(2);
       // The kernel's greeting to a subscription, without which nothing that it does comes here.
       const messages = () => kitchen.metric(9100, "trestle_edge_upstream_messages_total");
-      await until("the kernel's welcome", async () => (await messages()) >= 1, DEADLINE_MS);
+      await kitchen.until("the kernel's welcome", async () => (await messages()) >= 1);
       await kitchen.start("run").finished();
 
       const log = page.locator("#log");
       const shown = kitchen.text("shown");
-      await until("what the recipe says", async () => (await log.textContent()) === shown, DEADLINE_MS).catch(async () =>
+      await kitchen.until("what the recipe says", async () => (await log.textContent()) === shown).catch(async () =>
         assert.equal(await log.textContent(), shown),
       );
-      await until("an idle kernel", async () => (await page.title()) === "A kernel: idle", DEADLINE_MS);
+      await kitchen.until("an idle kernel", async () => (await page.title()) === "A kernel: idle");
 
       await kitchen.start("picture", `python3 run.py "${PICTURE}"`).finished();
       const picture = log.locator("img");
-      await until("the picture", async () => (await picture.count()) === 1, DEADLINE_MS);
-      await until("its pixel", () => picture.evaluate((image) => image.complete && image.naturalWidth === 1), DEADLINE_MS);
+      await kitchen.until("the picture", async () => (await picture.count()) === 1);
+      await kitchen.until("its pixel", () => picture.evaluate((image) => image.complete && image.naturalWidth === 1));
 
       // Who has the key finds every signature right: no byte was changed on the way.
       const frames = await kept(page);

@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startChromium } from "../browser/support/chromium.js";
-import { until } from "../browser/support/wait.js";
 import { Document } from "./support/document.js";
-import { DEADLINE_MS, Kitchen } from "./support/kitchen.js";
+import { Kitchen } from "./support/kitchen.js";
 
 let chromium;
 before(async () => (chromium = await startChromium()));
@@ -22,7 +21,7 @@ test("the weather of 10001 is on the page, and at a terminal", async () => {
     await kitchen.edge("edge");
     const { page, faults } = await kitchen.page(chromium, "weather.html");
     const shown = async () => (await page.locator("#readings li").allTextContents()).toReversed();
-    await until("three readings", async () => (await shown()).length >= 3, DEADLINE_MS);
+    await kitchen.until("three readings", async () => (await shown()).length >= 3);
     const readings = await shown();
     for (const reading of readings) assert.match(reading, /^-?\d+ °F, \d+ % humidity$/);
 
@@ -32,7 +31,7 @@ test("the weather of 10001 is on the page, and at a terminal", async () => {
     // What the page shows is what the client got, in order and without a hole.
     const got = () => client.output.trim().split("\n").map((line) => line.replace(/^10001 (\S+) (\S+)$/, "$1 °F, $2 % humidity"));
     const same = () => got().join("\n").includes(readings.join("\n"));
-    await until("the client with what the page shows", same, DEADLINE_MS).catch(() => assert.fail(`${readings} in ${got()}`));
+    await kitchen.until("the client with what the page shows", same).catch(() => assert.fail(`${readings} in ${got()}`));
     // Of a hundred thousand places one is fetched.
     const fetched = await kitchen.metric(9100, "trestle_edge_upstream_messages_total");
     assert.ok(fetched >= readings.length && fetched <= 2 * got().length, `${fetched} fetched`);

@@ -11,7 +11,7 @@ import { Document, installs, relocate } from "./document.js";
 import { freePorts } from "./ports.js";
 
 /** Whatever a test waits for comes within this time: the machine may be busy, and some publishers roll dice. */
-export const DEADLINE_MS = 60_000;
+const DEADLINE_MS = 60_000;
 
 /** Where processes listen that are not told, and the variable that tells them. */
 const DEFAULTS = {
@@ -107,13 +107,22 @@ export class Kitchen {
   /** Waits until so many subscriptions stand at the edge: what is published then arrives. */
   async subscribed(n) {
     const subscriptions = () => this.metric(9100, "trestle_edge_subscriptions");
-    await until(`${n} subscriptions`, async () => (await subscriptions()) === n, DEADLINE_MS);
+    await this.until(`${n} subscriptions`, async () => (await subscriptions()) === n);
+  }
+
+  /** Waits for what a test is about; where it does not come, all say what they printed. */
+  async until(what, condition) {
+    try {
+      return await until(what, condition, DEADLINE_MS);
+    } catch (error) {
+      throw new Error([error.message, ...this.#children.map(({ name, output }) => `── ${name}\n${output}`)].join("\n"));
+    }
   }
 
   /** Waits until the process with this private port is ready. */
   async ready(port) {
     const looks = () => fetch(`http://127.0.0.1:${this.port(port)}/readyz`).then((response) => response.ok, () => false);
-    await until(`ready at ${port}`, looks, DEADLINE_MS);
+    await this.until(`ready at ${port}`, looks);
   }
 
   /** A figure of the edge or forwarder whose private port the recipe knows by this number, or undefined. */
