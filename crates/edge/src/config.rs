@@ -66,8 +66,9 @@ pub struct Config {
     #[arg(long, value_name = "PREFIX")]
     pub sequence: Vec<String>,
     /// What the bodies of topics are that begin with a prefix, decoded once for all clients of JSON and of event streams. In
-    /// the file a table, [[decoder]] with prefix, decompress (zlib or gzip; none if left out) and body (json, text, binary
-    /// or event); here the same as a JSON object. The longest prefix decides. Repeatable.
+    /// the file a table, [[decoder]] with prefix, decompress (zlib or gzip; none if left out) and body (json, text, binary,
+    /// event, msgpack or cbor; or protobuf, with descriptors and message); here the same as a JSON object. The longest prefix
+    /// decides. Repeatable.
     #[arg(long, value_name = "JSON", value_parser = decoders::table)]
     pub decoder: Vec<Table>,
     /// Clients may publish to topics that begin with PREFIX, for example chat/; '' allows all. Off unless given: no token is

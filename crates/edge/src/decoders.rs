@@ -1,14 +1,15 @@
 //! The decoders of bodies: as the configuration has them ([`Table`]), and as the hub uses them.
 
+use std::path::{Path, PathBuf};
+
 use serde::Deserialize;
-use trestle_hub::decode::{BodyKind, Compression, Decoder, Decoders};
+use trestle_hub::decode::{BodyKind, Compression, Decoder, Decoders, Protobuf};
 use trestle_process::exit::Exit;
 
 use crate::Config;
 
 /// A `[[decoder]]` of the file; elsewhere the same as a JSON object.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// Topics begin so; the longest of several decides.
     pub prefix: String,
@@ -29,8 +30,7 @@ pub enum Decompress {
 }
 
 /// What bodies are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// Any JSON.
     Json,
@@ -40,30 +40,85 @@ pub enum Body {
     Binary,
     /// A protobuf `trestle.v1.Event`.
     Event,
+    /// A protobuf message.
+    Protobuf {
+        /// The file of a `FileDescriptorSet`.
+        descriptors: PathBuf,
+        /// The full name of the message.
+        message: String,
+    },
+    /// A MessagePack value.
+    Msgpack,
+    /// A CBOR item.
+    Cbor,
 }
 
-/// Reads a table from its JSON.
+/// A table as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    prefix: String,
+    decompress: Option<Decompress>,
+    body: Word,
+    descriptors: Option<PathBuf>,
+    message: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Json,
+    Text,
+    Binary,
+    Event,
+    Protobuf,
+    Msgpack,
+    Cbor,
+}
+
+/// Reads a table from its JSON. Files are opened later.
 pub(crate) fn table(json: &str) -> Result<Table, String> {
     // By way of a value: the place in a line that nobody wrote says nothing.
     let value: serde_json::Value = serde_json::from_str(json).map_err(|error| {
         format!(r#"{error}; write for example {{"prefix":"eddn","decompress":"zlib","body":"json"}}"#)
     })?;
-    serde_json::from_value(value).map_err(|error| error.to_string())
+    let Written { prefix, decompress, body, descriptors, message } =
+        serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let body = match (body, descriptors, message) {
+        (Word::Protobuf, Some(descriptors), Some(message)) => Body::Protobuf { descriptors, message },
+        (Word::Protobuf, None, _) => {
+            return Err("missing field `descriptors`, which `protobuf` needs".to_owned());
+        }
+        (Word::Protobuf, _, None) => return Err("missing field `message`, which `protobuf` needs".to_owned()),
+        (_, Some(_), _) => return Err("field `descriptors` is only for body `protobuf`".to_owned()),
+        (_, _, Some(_)) => return Err("field `message` is only for body `protobuf`".to_owned()),
+        (Word::Json, ..) => Body::Json,
+        (Word::Text, ..) => Body::Text,
+        (Word::Binary, ..) => Body::Binary,
+        (Word::Event, ..) => Body::Event,
+        (Word::Msgpack, ..) => Body::Msgpack,
+        (Word::Cbor, ..) => Body::Cbor,
+    };
+    Ok(Table { prefix, decompress, body })
 }
 
 impl Table {
-    fn decoder(&self) -> Decoder {
+    /// Reads the descriptors, if it has some.
+    fn decoder(&self) -> Result<Decoder, String> {
         let decompress = self.decompress.map(|decompress| match decompress {
             Decompress::Zlib => Compression::Zlib,
             Decompress::Gzip => Compression::Gzip,
         });
-        let body = match self.body {
+        let body = match &self.body {
             Body::Json => BodyKind::Json,
             Body::Text => BodyKind::Text,
             Body::Binary => BodyKind::Binary,
             Body::Event => BodyKind::Event,
+            Body::Protobuf { descriptors, message } => BodyKind::Protobuf(protobuf(descriptors, message)?),
+            Body::Msgpack => BodyKind::Msgpack,
+            Body::Cbor => BodyKind::Cbor,
         };
-        Decoder { prefix: self.prefix.clone().into(), decompress, body }
+        Ok(Decoder { prefix: self.prefix.clone().into(), decompress, body })
     }
 }
 
@@ -72,9 +127,17 @@ impl Table {
 /// # Errors
 /// An [`Exit`] with code 64 that names the table.
 pub(crate) fn of(config: &Config) -> Result<Decoders, Exit> {
-    let decoders = config.decoder.iter().map(Table::decoder).collect();
+    let usage = |nth, reason: String| Exit::usage(format!("{}: {reason}", place(config, nth)));
+    let decoder = |(nth, table): (usize, &Table)| table.decoder().map_err(|reason| usage(nth, reason));
+    let decoders = config.decoder.iter().enumerate().map(decoder).collect::<Result<_, _>>()?;
     Decoders::new(decoders, config.limits.decoded_bytes_max())
-        .map_err(|error| Exit::usage(format!("{}: {error}", place(config, error.second))))
+        .map_err(|error| usage(error.second, error.to_string()))
+}
+
+fn protobuf(descriptors: &Path, message: &str) -> Result<Protobuf, String> {
+    let named = |reason: String| format!("descriptors {}: {reason}", descriptors.display());
+    let set = std::fs::read(descriptors).map_err(|error| named(error.to_string()))?;
+    Protobuf::new(&set, message).map_err(|error| named(error.to_string()))
 }
 
 /// Where the `nth` table stands, from 0; whether the flag, the variable or the file gave it is not known any more.
@@ -134,6 +197,15 @@ mod tests {
             ),
             ("prefix = 'a'\nbody = 'json'\nprefx = 1", "unknown field `prefx`"),
             ("prefix = 1\nbody = 'json'", "invalid type"),
+            ("prefix = 'a'\nbody = 'json'\nmessage = 'a.B'", "field `message` is only for body `protobuf`"),
+            (
+                "prefix = 'a'\nbody = 'protobuf'\nmessage = 'a.B'",
+                "missing field `descriptors`, which `protobuf` needs",
+            ),
+            (
+                "prefix = 'a'\nbody = 'protobuf'\ndescriptors = 'x'",
+                "missing field `message`, which `protobuf` needs",
+            ),
         ] {
             let toml = format!("[[decoder]]\nprefix = 'b'\nbody = 'text'\n[[decoder]]\n{toml}");
             let error = of_file(&toml).unwrap_err();
@@ -144,6 +216,21 @@ mod tests {
         let expected =
             "--decoder 2 or table 2 of `decoder` in edge.toml: the prefix `a` has a decoder already";
         assert_eq!(of_file(twice).unwrap_err(), expected);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        let toml = |descriptors: &str| {
+            format!(
+                "[[decoder]]\nprefix = ''\nbody = 'protobuf'\ndescriptors = '{descriptors}'\nmessage = 'a.B'"
+            )
+        };
+        let error = of_file(&toml("/nowhere")).unwrap_err();
+        let place = "--decoder 1 or table 1 of `decoder` in edge.toml: descriptors ";
+        assert!(error.starts_with(&format!("{place}/nowhere: No such file")), "{error}");
+        let expected = format!("{place}{path}: no message `a.B` in the set; it has none");
+        assert_eq!(of_file(&toml(&path)).unwrap_err(), expected);
+        std::fs::write(file.path(), "no descriptors").unwrap();
+        let error = of_file(&toml(&path)).unwrap_err();
+        assert!(error.starts_with(&format!("{place}{path}: no descriptor set")), "{error}");
         assert!(table("prefix").unwrap_err().contains("write for example"));
     }
 }

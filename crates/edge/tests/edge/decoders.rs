@@ -31,7 +31,10 @@ impl Settings {
     fn of_page() -> Self {
         let page = page();
         let (_, rest) = page.split_once("```toml\n").expect("the page has settings");
-        Self::new(rest.split_once("```").unwrap().0)
+        let settings = rest.split_once("```").unwrap().0;
+        let set = concat!(env!("CARGO_MANIFEST_DIR"), "/../hub/src/decode/fixtures/readings.pb");
+        assert!(settings.contains("/etc/trestle/readings.pb"));
+        Self::new(&settings.replace("/etc/trestle/readings.pb", set))
     }
 
     fn flag(&self) -> String {
@@ -73,7 +76,7 @@ fn the_samples_of_the_page_are_what_clients_see() {
     stream.named("caught_up");
     let mut raw = Client::raw(&edge, "/?topic=");
     let samples = samples();
-    assert!(samples.len() >= 9, "{samples:?}");
+    assert!(samples.len() >= 16, "{samples:?}");
     let n_undecoded = samples.iter().filter(|(_, _, shown)| shown.get("undecoded").is_some()).count() as u64;
     for (topic, body, shown) in &samples {
         feed.send(&[topic.as_bytes(), body]);
@@ -87,7 +90,7 @@ fn the_samples_of_the_page_are_what_clients_see() {
         };
         assert_eq!(raw.next(), as_it_came, "{topic}");
     }
-    let undecoded: u64 = ["json", "text", "binary", "event"]
+    let undecoded: u64 = ["json", "text", "binary", "event", "protobuf", "msgpack", "cbor"]
         .into_iter()
         .flat_map(|body| ["compression", "malformed"].map(|cause| (body, cause)))
         .map(|(body, cause)| {

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use prost::{DecodeError, Message as _};
 use serde::de::IgnoredAny;
 use trestle_messages::v1::Event;
 
-use super::{Cause, Decoded, Undecoded};
+use super::json::too_deep;
+use super::{Decoded, Protobuf, Undecoded, cbor, msgpack};
 use crate::encode::{JSON_DEPTH_MAX, is_deeper_than};
 
 /// What a body is.
@@ -20,11 +22,17 @@ pub enum BodyKind {
     Binary,
     /// A protobuf `trestle.v1.Event`.
     Event,
+    /// A protobuf message of this type.
+    Protobuf(Protobuf),
+    /// A MessagePack value.
+    Msgpack,
+    /// A CBOR item (RFC 8949).
+    Cbor,
 }
 
 impl BodyKind {
     /// All names, by their number.
-    pub const NAMES: [&'static str; 4] = ["json", "text", "binary", "event"];
+    pub const NAMES: [&'static str; 7] = ["json", "text", "binary", "event", "protobuf", "msgpack", "cbor"];
 
     pub(super) fn index(&self) -> usize {
         match self {
@@ -32,6 +40,9 @@ impl BodyKind {
             Self::Text => 1,
             Self::Binary => 2,
             Self::Event => 3,
+            Self::Protobuf(_) => 4,
+            Self::Msgpack => 5,
+            Self::Cbor => 6,
         }
     }
 
@@ -40,11 +51,7 @@ impl BodyKind {
         Self::NAMES[self.index()]
     }
 
-    pub(super) fn decode<'a>(
-        &self,
-        body: Cow<'a, [u8]>,
-        _bytes_max: usize,
-    ) -> Result<Decoded<'a>, Undecoded> {
+    pub(super) fn decode<'a>(&self, body: Cow<'a, [u8]>, bytes_max: usize) -> Result<Decoded<'a>, Undecoded> {
         match self {
             Self::Json => json(text(body)?).map(Decoded::Data),
             Self::Text => text(body).map(Decoded::Text),
@@ -53,11 +60,19 @@ impl BodyKind {
                 let event = Event::decode(&body[..]).map_err(|error| no_protobuf(&error))?;
                 Ok(Decoded::Event(Box::new(event)))
             }
+            Self::Protobuf(of) => made(of.to_json(Bytes::from(body.into_owned()), bytes_max)),
+            Self::Msgpack => made(msgpack::to_json(&body, bytes_max)),
+            Self::Cbor => made(cbor::to_json(&body, bytes_max)),
         }
     }
 }
 
-fn no_protobuf(error: &DecodeError) -> Undecoded {
+/// JSON that was made of something else.
+fn made<'a>(json: Result<String, Undecoded>) -> Result<Decoded<'a>, Undecoded> {
+    json.map(|json| Decoded::Data(Cow::Owned(json)))
+}
+
+pub(super) fn no_protobuf(error: &DecodeError) -> Undecoded {
     let why = error.to_string();
     Undecoded::malformed(why.trim_start_matches("failed to decode Protobuf message: "))
 }
@@ -82,14 +97,9 @@ fn no_utf8(at: usize) -> Undecoded {
 fn json(text: Cow<'_, str>) -> Result<Cow<'_, str>, Undecoded> {
     serde_json::from_str::<IgnoredAny>(&text)
         .map_err(|error| Undecoded::malformed(format!("no JSON: {error}")))?;
-    shallow(text)
-}
-
-/// `json`, if a client's parser may recurse into it.
-pub(super) fn shallow(json: Cow<'_, str>) -> Result<Cow<'_, str>, Undecoded> {
-    if is_deeper_than(JSON_DEPTH_MAX, json.as_bytes()) {
-        let why = format!("nested more than {JSON_DEPTH_MAX} deep");
-        return Err(Undecoded::new(Cause::TooDeep, why));
+    // A client's parser may recurse.
+    if is_deeper_than(JSON_DEPTH_MAX, text.as_bytes()) {
+        return Err(too_deep());
     }
-    Ok(json)
+    Ok(text)
 }

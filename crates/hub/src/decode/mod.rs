@@ -3,8 +3,15 @@
 //! Nothing here knows of clients or formats: [`encode`](crate::encode) asks when the first client in the process wants a
 //! message in a format that shows decoded bodies, and keeps the answer with the message.
 
+mod cbor;
 mod inflate;
+mod input;
+mod json;
 mod kind;
+mod msgpack;
+mod protobuf;
+#[cfg(test)]
+mod python;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use trestle_messages::v1::Event;
 
 pub use kind::BodyKind;
+pub use protobuf::{NoType, Protobuf};
 
 /// Characters of what a body's own words may take in a reason.
 const WHY_CHARS_MAX: usize = 200;
@@ -50,11 +58,14 @@ pub enum Cause {
     TooLarge,
     /// It is nested deeper than [`JSON_DEPTH_MAX`](crate::encode::JSON_DEPTH_MAX).
     TooDeep,
+    /// It has more elements and fields than a body may have.
+    TooMany,
 }
 
 impl Cause {
     /// All, by their number.
-    pub const ALL: [Self; 4] = [Self::Compression, Self::Malformed, Self::TooLarge, Self::TooDeep];
+    pub const ALL: [Self; 5] =
+        [Self::Compression, Self::Malformed, Self::TooLarge, Self::TooDeep, Self::TooMany];
 
     /// As metrics name it.
     pub fn name(self) -> &'static str {
@@ -63,6 +74,7 @@ impl Cause {
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
             Self::TooDeep => "too_deep",
+            Self::TooMany => "too_many",
         }
     }
 }

@@ -14,7 +14,7 @@ mod publish;
 mod raw;
 mod reply;
 mod sse;
-mod syntax;
+pub(crate) mod syntax;
 mod typed;
 pub(crate) mod zws;
 

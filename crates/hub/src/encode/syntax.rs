@@ -66,7 +66,7 @@ impl<'o> Object<'o> {
 }
 
 /// Writes a string. Only what must be is escaped (RFC 8259 §7); U+2028 and its like stay as they are.
-pub(super) fn string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     while let Some(at) = find_escape(rest) {
@@ -115,7 +115,7 @@ pub(super) fn safe_integer(value: u64, out: &mut Vec<u8>) {
 }
 
 /// Writes a number; infinities and NaN, which JSON lacks, as `null`.
-pub(super) fn float(value: f64, out: &mut Vec<u8>) {
+pub(crate) fn float(value: f64, out: &mut Vec<u8>) {
     serde_json::to_writer(out, &value).expect(BUFFER);
 }
 
@@ -125,7 +125,7 @@ pub(super) fn position(position: Position, out: &mut Vec<u8>) {
 }
 
 /// Writes bytes as a string of standard base64 with padding (RFC 4648 §4).
-pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     let len = base64::encoded_len(bytes.len(), true).expect("a frame is far below usize::MAX");
     out.push(b'"');
     let start = out.len();
