@@ -24,6 +24,7 @@ test("addresses move to this machine, and nothing else in a text does", () => {
     'bind("tcp://*:5556")': 'bind("tcp://*:20001")',
     "--source eddn=tcp://eddn.example.org:9500 -x": "--source eddn=tcp://127.0.0.1:20002 -x",
     "http://127.0.0.1:8080/ws?a=b:5556": "http://127.0.0.1:20003/ws?a=b:5556",
+    "publish_port: 8080, port: 8080": "publish_port: 20003, port: 8080",
     "tcp://localhost:5556, 10:30 and {a:5556}": "tcp://127.0.0.1:20001, 10:30 and {a:5556}",
   };
   for (const [text, expected] of Object.entries(moved)) assert.equal(relocate(text, ports), expected);

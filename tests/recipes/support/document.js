@@ -9,8 +9,8 @@ const REQUIREMENTS = fileURLToPath(new URL("../requirements.txt", import.meta.ur
 /** Three backticks, the language, and the name that tests know a block by: a file's, or that of a role. */
 const BLOCK = /^```(\w+) ([\w./-]+)\n(.*?)^```$/gms;
 const FENCE = /^```.*$/gm;
-/** A host and a port, with or without a scheme. */
-const ADDRESS = /(127\.0\.0\.1|localhost|\*|\[::\]|[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+):(\d{2,5})\b/g;
+/** A host and a port, with or without a scheme; or a setting that is a port. */
+const ADDRESS = /(?:(127\.0\.0\.1|localhost|\*|\[::\]|[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+):|(?<=_port: ))(\d{2,5})\b/g;
 
 /** The blocks of one document in docs/recipes. */
 export class Document {
@@ -51,7 +51,7 @@ export class Document {
 
   /** Names of the blocks that are files to be saved. */
   get files() {
-    return [...this.#blocks.keys()].filter((name) => name.includes("."));
+    return [...this.#blocks.keys()].filter((name) => /[./]/.test(name));
   }
 
   /** Each port that the recipe names, and `more` that its programs listen at without being told. */
@@ -70,7 +70,8 @@ export class Document {
  * @param {string} text
  * @param {Map<number, number>} ports */
 export function relocate(text, ports) {
-  return text.replace(ADDRESS, (_, host, port) => `${host === "*" ? "*" : "127.0.0.1"}:${ports.get(Number(port))}`);
+  const place = (host) => (host === undefined ? "" : host === "*" ? "*:" : "127.0.0.1:");
+  return text.replace(ADDRESS, (_, host, port) => `${place(host)}${ports.get(Number(port))}`);
 }
 
 /** Whether the tests' environment was made with all that `pip install …` names. */
