@@ -57,6 +57,10 @@ const OUT_BATCH_BYTES: i32 = 64 << 10;
 /// Idle seconds before TCP's own keepalive probes, for peers that speak no ZMTP heartbeats (before 3.1).
 const KEEPALIVE_IDLE_S: i32 = 30;
 
+/// What a peer says to a PUB or XPUB, which are subscriptions: larger ones cut it. libzmq walks a trie of prefixes by
+/// recursion as deep as the longest is (4.3.4, `trie_t`): one of a megabyte overflowed the stack and ended the process.
+const SUBSCRIPTION_BYTES_MAX: i64 = 4 << 10;
+
 /// Bounds of one socket, by configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -101,7 +105,9 @@ pub fn socket(context: &Context, kind: SocketType, bounds: Bounds) -> Result<Soc
     let sends_subscriptions = matches!(kind, SocketType::SUB | SocketType::XSUB);
     socket.set_sndhwm(if sends_subscriptions { 0 } else { bounds.send_hwm })?;
     socket.set_rcvhwm(bounds.recv_hwm)?;
-    socket.set_maxmsgsize(bounds.frame_bytes_max)?;
+    let is_subscribed_to = matches!(kind, SocketType::PUB | SocketType::XPUB);
+    let frame_bytes_max = if is_subscribed_to { SUBSCRIPTION_BYTES_MAX } else { i64::MAX };
+    socket.set_maxmsgsize(bounds.frame_bytes_max.min(frame_bytes_max))?;
     socket.set_heartbeat_ivl(HEARTBEAT_INTERVAL_MS)?;
     socket.set_heartbeat_timeout(HEARTBEAT_TIMEOUT_MS)?;
     socket.set_handshake_ivl(HANDSHAKE_MS_MAX)?;

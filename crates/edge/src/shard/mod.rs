@@ -183,6 +183,9 @@ async fn keep_time(state: Rc<RefCell<State>>) {
     loop {
         ticks.tick().await;
         state.borrow_mut().tick(Instant::now());
+        // Whoever serves a connection holds it.
+        let n_connections = Rc::strong_count(&state);
+        state.borrow_mut().ebb(n_connections);
     }
 }
 

@@ -192,7 +192,11 @@ impl State {
             self.flush();
             self.metrics.outbox_bytes.set(self.hub.outbox_bytes() as u64);
         }
-        if self.tide.has_ebbed(self.hub.n_sessions() + self.hub.n_subscriptions()) {
+    }
+
+    /// After a storm the memory of its connections goes back: of those that never became a session, too.
+    pub(super) fn ebb(&mut self, n_connections: usize) {
+        if self.tide.has_ebbed(n_connections + self.hub.n_subscriptions()) {
             memory::give_back();
         }
     }

@@ -48,3 +48,24 @@ fn what_comes_up_and_is_no_subscription_is_counted_and_ignored() {
     assert_eq!(publisher.next_asked(), b"\x01fine");
     forwarder.metric("trestle_forwarder_dropped_messages_total{cause=\"not_a_subscription\"}", |n| n == 2);
 }
+
+/// One of a megabyte ended the forwarder: libzmq's trie is walked by recursion as deep as that.
+#[test]
+fn a_subscription_that_is_too_long_cuts_its_peer_and_goes_no_further() {
+    let forwarder = TestForwarder::start(&["--no-record"]);
+    let publisher = forwarder.publisher();
+    for (endpoint, port, letter) in
+        [(&forwarder.running.backend, "backend", b'b'), (&forwarder.running.link, "link", b'l')]
+    {
+        let peer = forwarder.context.socket(zmq::XSUB).unwrap();
+        peer.connect(endpoint).unwrap();
+        let subscription = |n: usize| [&[1][..], &vec![letter; n]].concat();
+        peer.send(subscription(4_000), 0).unwrap();
+        assert_eq!(publisher.next_asked(), subscription(4_000));
+        peer.send(subscription(5_000), 0).unwrap();
+        let cut = format!("trestle_forwarder_disconnects_total{{port=\"{port}\"}}");
+        forwarder.metric(&cut, |n| n >= 1);
+        // It comes back, says the same, and is cut again: the other goes with it, and its end goes up.
+        assert_eq!(publisher.next_asked(), [&[0][..], &vec![letter; 4_000]].concat());
+    }
+}
