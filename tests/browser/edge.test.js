@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { keep, startChromium } from "./support/chromium.js";
 import { BINARY, Demo, skip } from "./support/demo.js";
+import { HttpOnlyProxy } from "./support/proxy.js";
 import { POLICY, startSite } from "./support/site.js";
 import { until } from "./support/wait.js";
 
@@ -217,6 +218,23 @@ test("in the binary format a page lays numbers over what came, and hears all els
     assert.deepEqual(faults, []);
   } finally {
     await page.close();
+    await demo.kill();
+  }
+});
+
+test("the page is live also where no WebSocket gets through", { skip }, async () => {
+  const demo = await Demo.start();
+  const proxy = await HttpOnlyProxy.start(demo.port);
+  const { page, faults } = await chromium.open();
+  try {
+    await page.goto(`${proxy.origin}/`);
+    await live(page);
+    await until("messages", async () => (await received(page)) >= 5);
+    assert.equal(await page.locator("#notice").isVisible(), false);
+    assert.deepEqual(faults.filter((fault) => !/^WebSocket connection to .* failed/.test(fault)), []);
+  } finally {
+    await page.close();
+    await proxy.close();
     await demo.kill();
   }
 });

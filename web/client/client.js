@@ -55,7 +55,7 @@ export class Client extends EventTarget {
     if (getToken) this.#tokens = this.#tokensOf(getToken);
     const tokens = this.#tokens;
     this.#link = new Link(webSocketUrl(url), options, {
-      onFrame: (frame) => this.#take(frame),
+      onFrame: (frame, only) => this.#take(frame, only),
       onState: (state, detail) => this.#enter(state, detail),
       onDown: () => this.#forget(),
       subprotocol: tokens ? () => tokens.subprotocol() : undefined,
@@ -131,26 +131,30 @@ export class Client extends EventTarget {
   }
 
   /** What an edge says wrongly is dropped and told, and ends neither the connection nor the process.
-   * @param {unknown} frame */
-  #take(frame) {
+   * @param {unknown} frame
+   * @param {number} [only] */
+  #take(frame, only) {
     try {
-      this.#receive(frame);
+      this.#receive(frame, only);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       this.#report(new TrestleError("bad_request", `a message that cannot be read: ${why}`, false));
     }
   }
 
-  /** @param {unknown} frame */
-  #receive(frame) {
+  /**
+   * @param {unknown} frame
+   * @param {number} [only] The command whose subscription it is for, where not all of them share one sequence.
+   */
+  #receive(frame, only) {
     const message = this.#format.decode(frame);
     if (message === null) {
       this.#report(new TrestleError("bad_request", `a message that is not ${this.#format.subprotocol}`, false));
-    } else if (message.event) this.#route(message.event, /** @type {string | ArrayBuffer} */ (frame));
+    } else if (message.event) this.#route(message.event, /** @type {string | ArrayBuffer} */ (frame), only);
     else if (message.reply) this.#answer(message.reply);
-    else if (message.heartbeat) this.#beat(message.heartbeat);
+    else if (message.heartbeat) this.#beat(message.heartbeat, only);
     else if (message.caught_up) this.#catchUp(message.caught_up);
-    else if (message.lost) this.#lose(message.lost);
+    else if (message.lost) this.#lose(message.lost, only);
     else if (message.welcome) this.#welcome(message.welcome);
     else if (message.goodbye) this.#goodbye(message.goodbye);
     // Anything else comes from a newer edge, and is not for us.
@@ -159,12 +163,13 @@ export class Client extends EventTarget {
   /**
    * @param {import("./wire.js").Event} event
    * @param {string | ArrayBuffer} frame
+   * @param {number} [only]
    */
-  #route(event, frame) {
+  #route(event, frame, only) {
     const topic = topicOf(event, typeof frame === "string" ? frame : undefined);
     // While one subscription is sent what it missed, the others may see of it what they have already.
     const replays = event.position !== undefined && [...this.#subscriptions].some((other) => !other.caughtUp);
-    for (const subscription of this.#subscriptions) {
+    for (const subscription of this.#concerned(only)) {
       // One that waits for its reply is sent later, in its order, what comes now for another.
       if (!subscription.accepted || !subscription.matches(topic)) continue;
       const has = replays && !event.snapshot && subscription.has(String(event.position));
@@ -225,9 +230,19 @@ export class Client extends EventTarget {
     this.#setStale(welcome.stale === true);
   }
 
-  /** @param {{position?: string, stale?: boolean}} heartbeat */
-  #beat({ position, stale }) {
-    this.#advance(position);
+  /** Those that share a sequence.
+   * @param {number | undefined} only */
+  #concerned(only) {
+    if (only === undefined) return this.#subscriptions;
+    return [...this.#subscriptions].filter(({ requestId }) => requestId === only);
+  }
+
+  /**
+   * @param {{position?: string, stale?: boolean}} heartbeat
+   * @param {number} [only]
+   */
+  #beat({ position, stale }, only) {
+    this.#advance(position, only);
     this.#setStale(stale === true);
   }
 
@@ -238,10 +253,13 @@ export class Client extends EventTarget {
     this.#emit("stale", { stale });
   }
 
-  /** @param {string | undefined} position */
-  #advance(position) {
+  /**
+   * @param {string | undefined} position
+   * @param {number} [only]
+   */
+  #advance(position, only) {
     if (position === undefined) return;
-    for (const subscription of this.#subscriptions) {
+    for (const subscription of this.#concerned(only)) {
       if (subscription.caughtUp && !subscription.has(position)) subscription.position = position;
     }
   }
@@ -255,13 +273,16 @@ export class Client extends EventTarget {
     }
   }
 
-  /** @param {import("./wire.js").Lost} lost */
-  #lose(lost) {
+  /**
+   * @param {import("./wire.js").Lost} lost
+   * @param {number} [only]
+   */
+  #lose(lost, only) {
     const keys = new Set(topicsOf(lost).map((topic) => topic.key));
-    for (const subscription of this.#subscriptions) {
+    for (const subscription of this.#concerned(only)) {
       if (subscription.topics.some((topic) => keys.has(topic.key))) subscription.lose(lost);
     }
-    this.#advance(lost.position);
+    this.#advance(lost.position, only);
     this.#emit("lost", lost);
   }
 
@@ -348,7 +369,7 @@ export class Client extends EventTarget {
   #leave(subscription) {
     if (!this.#subscriptions.delete(subscription)) return Promise.resolve();
     subscription.end();
-    if (this.state !== "open") return Promise.resolve();
+    if (this.state !== "open" || this.#link.drop(subscription.requestId)) return Promise.resolve();
     const others = [...this.#subscriptions];
     /** @type {Map<Subscription, Topic[]>} */
     const inherited = new Map();

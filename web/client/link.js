@@ -2,6 +2,7 @@
 
 import { Backoff } from "./backoff.js";
 import { closeCode } from "./close.js";
+import { EventStreams } from "./eventstreams.js";
 import { FORMATS } from "./wire.js";
 
 /**
@@ -27,6 +28,9 @@ export const TIMES = Object.freeze({
 /** So many heartbeat periods without a message mean that the connection is dead. */
 const SILENT_PERIODS = 2.5;
 
+/** After so many attempts without a welcome event streams are tried. */
+const WEBSOCKETS_IN_VAIN = 2;
+
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
 
 /**
@@ -40,13 +44,16 @@ const SILENT_PERIODS = 2.5;
  * @property {typeof WebSocket} [WebSocket] Where the global one is missing (Node before 22).
  * @property {"json" | "binary"} [format] What is on the wire, `json` by default. In `binary` each body is a `Uint8Array`, untouched, where JSON
  *   has `data`, `text` or `base64`.
+ * @property {boolean} [fallback] Where no WebSocket gets through, event streams by HTTP instead; true by default, and not in `binary`. Over HTTP/1.1 a
+ *   browser has room for five subscriptions then.
+ * @property {typeof fetch} [fetch] For that.
  * @property {() => number} [random] Uniform in [0, 1).
  * @property {Network} [network]
  */
 
 /**
  * @typedef {object} LinkHandlers
- * @property {(frame: unknown) => void} onFrame
+ * @property {(frame: unknown, only?: number) => void} onFrame `only` where it is for the subscription of one command alone.
  * @property {(state: State, detail: object) => void} onState
  * @property {() => void} onDown The connection is gone; what was asked on it has no answer.
  * @property {() => Promise<string | null>} [subprotocol] One more to offer on the next connection, which brings a token.
@@ -64,7 +71,12 @@ export class Link {
   #backoff;
   #network;
   #WebSocket;
-  /** @type {WebSocket | null} */
+  /** Undefined where there is none to be.
+   * @type {typeof fetch | undefined} */
+  #fetch;
+  /** Attempts since a WebSocket was welcomed last. */
+  #inVain = 0;
+  /** @type {WebSocket | EventStreams | null} */
   #socket = null;
   /** @type {State} */
   state = "connecting";
@@ -93,6 +105,7 @@ export class Link {
     this.#backoff = new Backoff(reconnectMinMs, reconnectMaxMs, options.random ?? Math.random);
     this.#network = options.network ?? browserNetwork(url);
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (options.fallback !== false && this.#format === FORMATS.json) this.#fetch = options.fetch ?? globalThis.fetch?.bind(globalThis);
     if (this.#WebSocket === undefined) throw new TypeError("no WebSocket here: pass one as an option");
   }
 
@@ -106,13 +119,23 @@ export class Link {
     if (this.#socket?.readyState === 1) this.#socket.send(/** @type {string} */ (this.#format.encode(command)));
   }
 
+  /** Whether the subscription of a command has ended by that: those of a WebSocket are ended by their topics.
+   * @param {number} id */
+  drop(id) {
+    if (!(this.#socket instanceof EventStreams)) return false;
+    this.#socket.drop(id);
+    return true;
+  }
+
   /** @param {import("./wire.js").Welcome} welcome */
   welcomed(welcome) {
     if (this.state !== "connecting") return;
+    const transport = this.#socket instanceof EventStreams ? "events" : "websocket";
+    if (transport === "websocket") this.#inVain = 0;
     const periodMs = welcome.heartbeat_ms > 0 ? welcome.heartbeat_ms : this.#times.heartbeatMs;
     this.#openedAt = Date.now();
     this.#watch(SILENT_PERIODS * Math.min(periodMs, this.#times.heartbeatMaxMs));
-    this.#enter("open", { welcome });
+    this.#enter("open", { welcome, transport });
   }
 
   /** @param {number | undefined} pauseMs Counted from now. Until the close, which is the server's to make, all goes on. */
@@ -169,12 +192,12 @@ export class Link {
     if (socket === null) return;
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
-    socket.onmessage = ({ data }) => {
+    socket.onmessage = (/** @type {{data: unknown, only?: number}} */ { data, only }) => {
       if (socket !== this.#socket) return;
       this.#heardAt = Date.now();
-      this.#handlers.onFrame(data);
+      this.#handlers.onFrame(data, only);
     };
-    socket.onclose = ({ code, reason }) => {
+    socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => {
       if (socket === this.#socket) this.#down(code, reason);
     };
     // A close event follows each error event, with all that a page may know.
@@ -185,7 +208,11 @@ export class Link {
   /** Null where the address may not be opened at all, as from a page whose policy forbids it: no later attempt could.
    * @param {string | string[]} subprotocols */
   #open(subprotocols) {
+    this.#inVain += 1;
+    // Every second attempt, since what let no WebSocket through may also have been a server that was away.
+    const byEvents = this.#inVain > WEBSOCKETS_IN_VAIN && this.#inVain % 2 === 1;
     try {
+      if (byEvents && this.#fetch) return new EventStreams(this.#url, subprotocols, this.#fetch);
       return new this.#WebSocket(this.#url, subprotocols);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

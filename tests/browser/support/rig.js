@@ -15,6 +15,7 @@ export function makeRig({ connect, Topic }, WebSocket) {
   return {
     connect(url, { random, fakeNetwork, ...times } = {}) {
       client = connect(url, {
+        fallback: false,
         ...times,
         WebSocket,
         random: random === undefined ? undefined : () => random,
