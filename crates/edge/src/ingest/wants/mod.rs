@@ -186,9 +186,13 @@ impl Wants {
         ends
     }
 
+    fn up_max(&self) -> usize {
+        self.prefixes_max + self.rules.iter().count()
+    }
+
     /// Keeps to the bound: what lingers ends early, and then neighbours are joined.
     fn bound(&mut self) {
-        let up_max = self.prefixes_max + self.rules.iter().count();
+        let up_max = self.up_max();
         while self.up.len() > up_max {
             match self.leaving.pop_front() {
                 Some((at, prefix)) => _ = self.end(at, prefix),
@@ -223,6 +227,13 @@ impl Wants {
     fn part(&mut self, now: Instant) {
         let on_demand = self.interest.prefixes().filter(|prefix| !self.rules.covers(prefix));
         let wanted: BTreeSet<Box<[u8]>> = on_demand.map(Into::into).collect();
+        // Those that are raised stand beside the joined ones for a moment: what lingers makes room for them.
+        let up_max = self.up_max();
+        while self.up.len() + wanted.len() > up_max
+            && let Some((at, prefix)) = self.leaving.pop_front()
+        {
+            self.end(at, prefix);
+        }
         let joined = std::mem::take(&mut self.joined);
         let unwanted: Vec<_> = joined.into_keys().filter(|prefix| !wanted.contains(prefix)).collect();
         wanted.into_iter().for_each(|prefix| self.raise(prefix));
