@@ -30,11 +30,12 @@ function asBase64(_key, value) {
 }
 
 /**
- * One frame of a message with several, or the whole body: exactly one of these is present.
+ * One frame of a message with several, or the whole body: exactly one of these is present, and `undecoded` may be beside `base64`.
  * @typedef {object} Body
  * @property {unknown} [data] JSON, as parsed.
  * @property {string} [text]
  * @property {string} [base64]
+ * @property {string} [undecoded] Why `base64` is what a decoder could not read, for people.
  * @property {Uint8Array} [bytes] In the binary format, for whatever is no typed event's: a view of the message that came, and aligned
  *   so that a `Float64Array` can be laid over it.
  */

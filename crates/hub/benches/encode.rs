@@ -3,10 +3,13 @@
 #![allow(missing_docs, reason = "the macro makes a public function")]
 
 use std::hint::black_box;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use trestle_hub::decode::Decoders;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use trestle_hub::decode::{self, BodyKind, Decoder, Decoders};
 use trestle_hub::encode::{self, Body, Format};
 use trestle_messages::v1::Stamp;
 use trestle_recorder::{Log, Segment, SegmentBuilder};
@@ -69,5 +72,33 @@ fn encoding(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, encoding);
+/// What a decoder costs the messages that it is for, and what a hundred cost those that they are not for.
+fn decoding(c: &mut Criterion) {
+    let [(_, json), _, _] = bodies();
+    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+    zlib.write_all(&json).expect("a buffer takes everything");
+    let zlib = zlib.finish().expect("a buffer takes everything");
+    let of = |prefix: &str, decompress| Decoder { prefix: prefix.into(), decompress, body: BodyKind::Json };
+    let others = (0..100).map(|n| of(&format!("jobs/{n:02}-"), None)).collect();
+    let group_name = format!("{BODY_BYTES} B json frame");
+    let mut group = c.benchmark_group(group_name);
+    for (name, body, decoders) in [
+        ("no decoder", &json, vec![]),
+        ("100 decoders of others", &json, others),
+        ("json", &json, vec![of("jobs/", None)]),
+        ("zlib, json", &zlib, vec![of("jobs/", Some(decode::Compression::Zlib))]),
+    ] {
+        let decoders = Decoders::new(decoders, 1 << 20).expect("each has a prefix of its own");
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(
+                || segment(body),
+                |segment| black_box(encode::frame(&segment.message(0), Format::Json, &decoders)).len(),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, encoding, decoding);
 criterion_main!(benches);

@@ -42,7 +42,7 @@ struct Input<'a> {
     /// In the body, where that one began.
     begun_at: usize,
     body: &'a [u8],
-    /// Open around the next item, since the last array or map.
+    /// Of those that say that it is CBOR: how many stand around the next item.
     tags: usize,
 }
 
@@ -117,7 +117,9 @@ impl<'a> Input<'a> {
                 if self.tags > TAGS_MAX {
                     return Err(json::too_deep());
                 }
-                self.write(header, json)
+                self.write(header, json)?;
+                self.tags -= 1;
+                Ok(())
             }
             (tag::TIME_TEXT, Header::Text(length)) => json.string(&self.text(length)?),
             (tag::TIME, Header::Positive(_) | Header::Negative(_) | Header::Float(_)) => match time(header) {
@@ -129,9 +131,7 @@ impl<'a> Input<'a> {
                 match big(&bytes) {
                     Some(value) if number == tag::BIG_POSITIVE => json.integer(value),
                     Some(value) => json.integer(-1 - value),
-                    None => {
-                        return tag_object(number, json, |json| json.base64(&bytes));
-                    }
+                    None => return tag_object(number, json, |json| json.base64(&bytes)),
                 }
                 Ok(())
             }

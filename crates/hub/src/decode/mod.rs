@@ -16,7 +16,6 @@ mod python;
 mod tests;
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use trestle_messages::v1::Event;
@@ -132,8 +131,10 @@ struct Counts {
 /// All that are configured, shared by all shards, with what they have counted. The default has none.
 #[derive(Debug, Default)]
 pub struct Decoders {
-    /// The longest prefix first.
+    /// By prefix.
     decoders: Box<[Decoder]>,
+    /// Of each the one with the longest prefix that its own begins with.
+    shorter: Box<[Option<usize>]>,
     bytes_max: usize,
     counts: [Counts; BodyKind::NAMES.len()],
 }
@@ -149,13 +150,23 @@ impl Decoders {
                 return Err(SamePrefix { prefix: decoder.prefix.clone(), second });
             }
         }
-        decoders.sort_by_key(|decoder| Reverse(decoder.prefix.len()));
-        Ok(Self { decoders: decoders.into(), bytes_max, ..Self::default() })
+        decoders.sort_by(|a, b| a.prefix.cmp(&b.prefix));
+        let shorter = |nth: usize| {
+            decoders[..nth].iter().rposition(|shorter| decoders[nth].prefix.starts_with(&shorter.prefix))
+        };
+        let shorter = (0..decoders.len()).map(shorter).collect();
+        Ok(Self { decoders: decoders.into(), shorter, bytes_max, ..Self::default() })
     }
 
     /// The decoder for a topic, if there is one.
     pub(crate) fn of(&self, topic: &[u8]) -> Option<&Decoder> {
-        self.decoders.iter().find(|decoder| topic.starts_with(&decoder.prefix))
+        // Whatever prefixes of the topic there are, the last one up to it begins with all of them.
+        let up_to = self.decoders.partition_point(|decoder| decoder.prefix[..] <= *topic);
+        let mut nth = up_to.checked_sub(1)?;
+        while !topic.starts_with(&self.decoders[nth].prefix) {
+            nth = self.shorter[nth]?;
+        }
+        Some(&self.decoders[nth])
     }
 
     /// What `frame` is, which is not empty. Counted each time.

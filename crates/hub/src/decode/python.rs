@@ -140,6 +140,13 @@ fn what_is_read_otherwise_than_in_python() {
     }
 }
 
+#[test]
+fn each_item_may_say_that_it_is_cbor() {
+    let items = [0xd9, 0xd9, 0xf7, 0x01].repeat(23);
+    let body = [&[0x97][..], &items[..4 * 23]].concat();
+    assert_eq!(decode(&BodyKind::Cbor, &body).unwrap(), format!("[{}1]", "1,".repeat(22)));
+}
+
 /// `n` levels of one thing in another.
 fn nested(open: &[u8], inner: &[u8], n: usize) -> Vec<u8> {
     [open.repeat(n), inner.to_vec()].concat()

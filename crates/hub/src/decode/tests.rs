@@ -155,6 +155,20 @@ fn a_reason_is_short() {
 
 proptest! {
     #[test]
+    fn the_decoder_is_that_of_the_longest_prefix(
+        prefixes in proptest::collection::btree_set("[ab]{0,4}", 0..12),
+        topics in proptest::collection::vec("[abc]{0,6}", 1..20),
+    ) {
+        let given: Vec<_> = prefixes.iter().map(|prefix| decoder(prefix, None, BodyKind::Json)).collect();
+        let decoders = Decoders::new(given, BYTES_MAX).unwrap();
+        for topic in &topics {
+            let longest = prefixes.iter().filter(|prefix| topic.starts_with(*prefix)).max_by_key(|prefix| prefix.len());
+            let found = decoders.of(topic.as_bytes()).map(|decoder| &decoder.prefix[..]);
+            prop_assert_eq!(found, longest.map(|prefix| prefix.as_bytes()));
+        }
+    }
+
+    #[test]
     fn what_is_compressed_comes_out_and_what_is_not_does_no_harm(
         bytes in proptest::collection::vec(any::<u8>(), 1..2_000),
         gzip: bool,
