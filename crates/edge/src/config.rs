@@ -66,7 +66,7 @@ pub struct Config {
     #[arg(long, value_name = "PREFIX")]
     pub sequence: Vec<String>,
     /// What the bodies of topics are that begin with a prefix, decoded once for all clients of JSON and of event streams. In
-    /// the file a table, [[decoder]] with prefix, decompress (zlib or gzip; none if left out) and body (json, text, binary,
+    /// the file a table, `[[decoder]]` with prefix, decompress (zlib or gzip; none if left out) and body (json, text, binary,
     /// event, msgpack or cbor; or protobuf, with descriptors and message); here the same as a JSON object. The longest prefix
     /// decides. Repeatable.
     #[arg(long, value_name = "JSON", value_parser = decoders::table)]
@@ -94,7 +94,7 @@ pub struct Config {
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
     /// Pages that may connect, by their browsers' Origin: same-host (the host that they ask, whatever the port),
-    /// https://example.org, example.org with any scheme and port, *.example.org for what is below it, null, or * for all.
+    /// `https://example.org`, example.org with any scheme and port, *.example.org for what is below it, null, or * for all.
     /// Others get 403. What is given replaces same-host. Repeatable.
     #[arg(long, value_name = "ORIGIN", default_value = "same-host")]
     pub allow_origin: Vec<AllowedOrigin>,
