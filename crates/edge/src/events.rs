@@ -1,8 +1,10 @@
 //! Server-sent events: what a request for `/events` asks for, and the stream that answers it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use trestle_hub::Grant;
 use trestle_hub::encode::{HZ_MAX, HZ_MIN, Policy, Since, Subscribe, interval_of};
 use trestle_messages::{PositionError, topic};
 
@@ -17,6 +19,7 @@ const KNOWN: &str =
 pub(crate) struct Granted {
     pub(crate) wanted: Subscribe,
     pub(crate) guest: Guest,
+    pub(crate) grant: Arc<Grant>,
 }
 
 /// What a request asks for. Without a topic it gets everything. `last_event_id`, which a browser adds when it comes back to

@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 use trestle_hub::ws::{Deflate, Handshake, HandshakeError, HeaderLines};
-use trestle_hub::{ErrorCode, Protocol, Unpublished};
+use trestle_hub::{ErrorCode, Grant, Protocol, Unpublished};
 use warp::Filter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
@@ -62,6 +62,7 @@ pub(crate) struct Opening {
     /// The URL's `topic`s.
     pub(crate) topics: Vec<Vec<u8>>,
     pub(crate) guest: Guest,
+    pub(crate) grant: Arc<Grant>,
     pub(crate) upgrade: OnUpgrade,
     /// Told when the subscriptions stand: then the 101 may go out.
     pub(crate) stands: oneshot::Sender<()>,
@@ -191,7 +192,16 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
                     return published(&door.refuse_publication(ErrorCode::RateLimited, why, visitor.address));
                 }
                 let key = headers.get(IDEMPOTENCY_KEY).map(HeaderValue::as_bytes);
-                published(&post::publish(&door.publications, door.post_bounds, &query, key, body).await)
+                published(
+                    &post::publish(
+                        (&door.publications, door.publications.anybody()),
+                        door.post_bounds,
+                        &query,
+                        key,
+                        body,
+                    )
+                    .await,
+                )
             }
         });
     let file = warp::get()
@@ -273,9 +283,10 @@ async fn handshake(
         let why = "this connection cannot be upgraded; HTTP/1.1 is needed";
         return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, visitor.address);
     };
+    let grant = Arc::clone(door.publications.anybody());
     let (stands, standing) = oneshot::channel();
     let deflate = handshake.deflate.map(|(deflate, _)| deflate).filter(|_| protocol.may_compress());
-    let _ = door.openings.send(Opening { protocol, deflate, topics, guest, upgrade, stands });
+    let _ = door.openings.send(Opening { protocol, deflate, topics, guest, grant, upgrade, stands });
     if standing.await.is_err() {
         // It began to drain meanwhile.
         door.metrics.refusals.of(Refusal::Draining).add(1);
@@ -302,7 +313,11 @@ fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A proxy that gathers a response before it passes it on would never be done.
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    response.extensions_mut().insert(Granted { wanted, guest });
+    response.extensions_mut().insert(Granted {
+        wanted,
+        guest,
+        grant: Arc::clone(door.publications.anybody()),
+    });
     response
 }
 

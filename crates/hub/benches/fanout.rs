@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
-use trestle_hub::{Hub, Limits, Protocol};
+use trestle_hub::{Grant, Hub, Limits, Protocol};
 use trestle_recorder::{Log, RecordRules, SegmentBuilder, Stamper};
 
 const N_SESSIONS: usize = 10_000;
@@ -41,7 +41,7 @@ impl Feed {
 fn hub(protocol: Protocol, n_sessions: usize, feed: &Feed) -> Hub {
     let mut hub = Hub::new("bench".to_owned(), Limits::default(), Arc::clone(&feed.log), Instant::now());
     for _ in 0..n_sessions {
-        hub.open(protocol, None, [&b"jobs/"[..]]);
+        hub.open(protocol, None, Arc::new(Grant::everything()), [&b"jobs/"[..]]);
     }
     visit_all(&mut hub);
     hub

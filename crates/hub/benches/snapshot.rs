@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use trestle_hub::ws::{Opcode, client_frame};
-use trestle_hub::{Hub, Limits, Protocol};
+use trestle_hub::{Grant, Hub, Limits, Protocol};
 use trestle_recorder::{Bounds, Log, RecordRules, SegmentBuilder, Stamper};
 
 const BODY_BYTES: usize = 128;
@@ -35,7 +35,7 @@ fn log(n_topics: usize, n_messages: usize) -> Arc<Log> {
 
 /// A client comes, subscribes, gets its snapshot and goes. Returns how many messages it was written.
 fn snapshot(hub: &mut Hub, topic: &str) -> u64 {
-    let id = hub.open(Protocol::Json, None, []);
+    let id = hub.open(Protocol::Json, None, Arc::new(Grant::everything()), []);
     let before = hub.counts().deliveries;
     let command = format!(r#"{{"id":1,"subscribe":{{"topics":["{topic}"],"snapshot":true}}}}"#);
     hub.receive(id, &mut client_frame(Opcode::Text, true, [1, 2, 3, 4], command.as_bytes()));

@@ -121,8 +121,10 @@ pub(crate) enum What {
     /// A message that is not recorded, or one that `max_hz` held back.
     Event {
         policy: Policy,
-        /// Where a newer one of the same topic replaces it.
+        /// Where a newer one of the same topic replaces it, or a token may end before it is sent.
         topic: Option<Box<[u8]>>,
+        /// A newer one of the same topic replaces it.
+        conflates: bool,
         seq: u64,
         position: Option<Position>,
     },

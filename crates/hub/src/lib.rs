@@ -23,7 +23,7 @@ pub mod wheel;
 pub mod ws;
 
 pub use error_code::ErrorCode;
-pub use grant::{Denied, Expiry, Grant, Prefixes};
+pub use grant::{Denied, Expiry, Grant, Prefixes, Unverified, Verifier};
 pub use hub::{Counts, Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
 pub use limits::Limits;
 pub use protocol::Protocol;

@@ -46,6 +46,11 @@ pub struct Limits {
     pub half_open_timeout: Duration,
     /// After a close frame the client has this long to answer. Default 5 s.
     pub close_timeout: Duration,
+    /// Whoever came without a token has this long to show one. Default 10 s. Then: closed with 4501.
+    pub authenticate_timeout: Duration,
+    /// A client of `trestle.v1.*` hears so long before its token ends that it does, or at half of the time where there is
+    /// less. Default 30 s: enough to fetch another one by a slow network, and to try again.
+    pub expiry_warning: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +71,8 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(25),
             half_open_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(5),
+            authenticate_timeout: Duration::from_secs(10),
+            expiry_warning: Duration::from_secs(30),
         }
     }
 }

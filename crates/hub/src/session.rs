@@ -1,8 +1,10 @@
 //! One client: its protocol's state, its subscriptions, what waits for it.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::Grant;
 use crate::backlog::{Backlog, Ended};
 use crate::encode::Policy;
 use crate::hub::Buckets;
@@ -118,6 +120,19 @@ pub(crate) enum Phase {
     Ended,
 }
 
+/// How the token of a session stands.
+#[derive(Debug, Default)]
+pub(crate) struct TokenState {
+    /// It has yet to show one.
+    pub(crate) is_awaited: bool,
+    /// Tokens in a row that did not count.
+    pub(crate) unverified: u8,
+    /// When its client is to hear that it ends; `None` once it did, or if it never will.
+    pub(crate) warn_at: Option<Instant>,
+    /// The earliest timer that is set for it. One that was set for an earlier token finds nothing to do.
+    pub(crate) timer: Option<Instant>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) protocol: Protocol,
@@ -128,6 +143,10 @@ pub(crate) struct Session {
     pub(crate) deflate: Option<Deflate>,
     /// Commands in a row that did not parse at all.
     pub(crate) unparsed: u8,
+    /// What it may do.
+    pub(crate) grant: Arc<Grant>,
+    /// How its token stands, where tokens are asked for.
+    pub(crate) token: Option<Box<TokenState>>,
     /// Of ZWS: the client's routing id or READY has come.
     pub(crate) is_greeted: bool,
     /// Parts this session from an earlier one of the same number, for timers that were set for that one.
@@ -156,6 +175,7 @@ impl Session {
     pub(crate) fn new(
         protocol: Protocol,
         deflate: Option<Deflate>,
+        grant: Arc<Grant>,
         message_bytes_max: usize,
         generation: u32,
         now: Instant,
@@ -166,6 +186,8 @@ impl Session {
             close_code: None,
             deflate,
             unparsed: 0,
+            grant,
+            token: None,
             is_greeted: false,
             generation,
             last_seen: 0,
@@ -179,6 +201,11 @@ impl Session {
             buckets: None,
             reader: Reader::new(message_bytes_max, deflate.is_some()),
         }
+    }
+
+    /// Whether it has yet to show a token.
+    pub(crate) fn awaits_token(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is_awaited)
     }
 
     /// Where it holds this subscription, or else where it belongs.

@@ -58,6 +58,11 @@ impl<T> Wheel<T> {
         self.slots.iter().all(Vec::is_empty)
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
     fn slot(tick: u64) -> usize {
         usize::try_from(tick % SLOTS as u64).expect("less than the number of slots")
     }

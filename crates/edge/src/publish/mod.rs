@@ -1,12 +1,11 @@
 //! What browsers publish, on its way upward: one typed channel, from all who take publications to the one who sends them.
 //!
-//! `permission` decides who may, `pace` how fast by `POST`, `forwarder` hands over to a forwarder, `socket` sends where there is none, `post` is what a
+//! A [`Grant`] decides who may, `pace` how fast by `POST`, `forwarder` hands over to a forwarder, `socket` sends where there is none, `post` is what a
 //! `POST /publish` says. Nothing waits without end: what cannot go on its way at once is refused.
 
 mod answer;
 mod forwarder;
 pub(crate) mod pace;
-mod permission;
 pub(crate) mod post;
 mod socket;
 
@@ -15,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use trestle_hub::encode::Publish;
-use trestle_hub::{ErrorCode, Unpublished};
+use trestle_hub::{ErrorCode, Grant, Unpublished};
 use trestle_messages::Position;
 use trestle_process::exit::Exit;
 use trestle_process::source::Endpoint;
@@ -23,10 +22,8 @@ use trestle_process::source::Endpoint;
 use crate::config::Config;
 use crate::recorder;
 
-use answer::{Answer, OnTheWay};
-use permission::Permission;
-
 pub(crate) use answer::Outcomes;
+use answer::{Answer, OnTheWay};
 
 /// The position, `None` where it is not recorded; or why it was not published, or not certainly.
 pub(crate) type Outcome = Result<Option<Position>, Unpublished>;
@@ -42,19 +39,17 @@ type Jobs = mpsc::UnboundedReceiver<Job>;
 /// Where publications are handed in, from any thread.
 #[derive(Clone)]
 pub(crate) struct Publications {
-    permission: Arc<Permission>,
+    /// What `--allow-publish` lets everybody do.
+    anybody: Arc<Grant>,
     /// As many wait as [`OnTheWay`] lets.
     jobs: mpsc::UnboundedSender<Job>,
     on_the_way: Arc<OnTheWay>,
 }
 
 impl Publications {
-    /// Hands `publish` in. `answer` is called once, soon: on this thread or another, with the outcome.
+    /// Hands `publish` in, which its client's grant covers. `answer` is called once, soon: on this thread or another, with the outcome.
     pub(crate) fn hand_in(&self, publish: Publish, answer: impl FnOnce(Outcome) + Send + 'static) {
         let answer = Answer::new(Arc::clone(&self.on_the_way), publish.bytes(), answer);
-        if let Err(refused) = self.may_publish(&publish.topic) {
-            return answer.give(Err(refused));
-        }
         if !self.on_the_way.has_room() {
             let reason = "too many publications are on their way";
             return answer.give(Err(Unpublished::new(ErrorCode::Unavailable, reason)));
@@ -75,9 +70,9 @@ impl Publications {
         outcome
     }
 
-    /// Whether anybody may publish to `topic`.
-    pub(crate) fn may_publish(&self, topic: &[u8]) -> Result<(), Unpublished> {
-        self.permission.may_publish(topic)
+    /// What whoever comes may do, where no tokens are asked for.
+    pub(crate) fn anybody(&self) -> &Arc<Grant> {
+        &self.anybody
     }
 }
 
@@ -137,8 +132,9 @@ pub(crate) fn start(
         let prefixes = &config.allow_publish;
         tracing::warn!(?prefixes, "clients may publish to these prefixes, whoever they are");
     }
-    let permission = Arc::new(Permission::new(&config.allow_publish));
-    let publications = Publications { permission, jobs, on_the_way: Arc::default() };
+    let publish = config.allow_publish.iter().map(|prefix| prefix.as_bytes()).collect();
+    let anybody = Arc::new(Grant { publish, ..Grant::everything() });
+    let publications = Publications { anybody, jobs, on_the_way: Arc::default() };
     Ok((publications, serving.map(|task| task.abort_handle())))
 }
 

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use trestle_hub::encode::{self, KEY_BYTES_MAX, Publish, Published};
-use trestle_hub::{ErrorCode, Unpublished};
+use trestle_hub::{ErrorCode, Grant, Unpublished};
 use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 
 use super::{Outcome, Publications};
@@ -24,15 +24,15 @@ pub(crate) struct Bounds {
     pub(crate) body_timeout: Duration,
 }
 
-/// Publishes the body of a request as one frame.
+/// Publishes the body of a request as one frame, if its client's grant covers the topic.
 pub(crate) async fn publish<B: Buf, E>(
-    publications: &Publications,
+    (publications, grant): (&Publications, &Grant),
     bounds: Bounds,
     query: &str,
     idempotency_key: Option<&[u8]>,
     body: impl Stream<Item = Result<B, E>>,
 ) -> Outcome {
-    let publish = match request(publications, bounds, query, idempotency_key, body).await {
+    let publish = match request(grant, bounds, query, idempotency_key, body).await {
         Ok(publish) => publish,
         Err(refused) => return publications.refuse(refused),
     };
@@ -46,7 +46,7 @@ pub(crate) async fn publish<B: Buf, E>(
 }
 
 async fn request<B: Buf, E>(
-    publications: &Publications,
+    grant: &Grant,
     bounds: Bounds,
     query: &str,
     idempotency_key: Option<&[u8]>,
@@ -57,7 +57,7 @@ async fn request<B: Buf, E>(
         return Err(too_long(&topic, bounds.topic_bytes_max));
     }
     // Before the body is read.
-    publications.may_publish(&topic)?;
+    grant.may_publish(&topic).map_err(|denied| Unpublished::new(denied.code(), denied.to_string()))?;
     let body = timeout(bounds.body_timeout, read(body, bounds.body_bytes_max)).await;
     let body = body.map_err(|_| bad_request("the body did not come in time"))??;
     Ok(Publish { topic, body: vec![body], key })

@@ -146,8 +146,8 @@ async fn serve(
                 Err(refusal) => *refusal,
             };
             Ok::<_, Infallible>(match response.extensions_mut().remove::<Granted>() {
-                Some(Granted { wanted, guest }) => {
-                    response.map(|_| Answer::Events(Events::open(state, &wanted, guest)))
+                Some(Granted { wanted, guest, grant }) => {
+                    response.map(|_| Answer::Events(Events::open(state, &wanted, guest, grant)))
                 }
                 None => response.map(Answer::Whole),
             })

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
-use trestle_hub::SessionId;
 use trestle_hub::encode::Subscribe;
+use trestle_hub::{Grant, SessionId};
 
 use super::state::State;
 use crate::limits::Guest;
@@ -20,8 +21,13 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn open(state: Rc<RefCell<State>>, wanted: &Subscribe, guest: Guest) -> Self {
-        let id = state.borrow_mut().open_events(wanted, guest);
+    pub(super) fn open(
+        state: Rc<RefCell<State>>,
+        wanted: &Subscribe,
+        guest: Guest,
+        grant: Arc<Grant>,
+    ) -> Self {
+        let id = state.borrow_mut().open_events(wanted, guest, grant);
         Self { state, id }
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use trestle_hub::encode::{LostCause, Subscribe};
 use trestle_hub::ws::{CloseCode, Deflate};
-use trestle_hub::{Counts, Hub, InterestChange, Protocol, SessionId, Ticket, Visit};
+use trestle_hub::{Counts, Grant, Hub, InterestChange, Protocol, SessionId, Ticket, Visit};
 use trestle_messages::Position;
 
 use super::Options;
@@ -233,22 +233,23 @@ impl State {
         deflate: Option<Deflate>,
         topics: &[Vec<u8>],
         guest: Guest,
+        grant: Arc<Grant>,
     ) -> SessionId {
         // A client that comes before the first tick is told what is recorded and whether upstream is silent, too.
         self.follow_upstream();
         // What is in the log already came before this client.
         self.deliver();
-        let id = self.hub.open(protocol, deflate, topics.iter().map(Vec::as_slice));
+        let id = self.hub.open(protocol, deflate, grant, topics.iter().map(Vec::as_slice));
         self.guests.insert(id, guest);
         self.flush();
         id
     }
 
     /// A session of server-sent events.
-    pub(super) fn open_events(&mut self, wanted: &Subscribe, guest: Guest) -> SessionId {
+    pub(super) fn open_events(&mut self, wanted: &Subscribe, guest: Guest, grant: Arc<Grant>) -> SessionId {
         self.follow_upstream();
         self.deliver();
-        let id = self.hub.open_events(wanted);
+        let id = self.hub.open_events(grant, wanted);
         self.streams.insert(id, None);
         self.guests.insert(id, guest);
         self.metrics.connections.of(Protocol::Sse).add(1);

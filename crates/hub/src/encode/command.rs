@@ -1,5 +1,6 @@
 //! What a client may ask for, and how `trestle.v1.json` says it.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -51,8 +52,8 @@ pub enum CommandKind {
     Unsubscribe(Unsubscribe),
     /// To send a message.
     Publish(Publish),
-    /// To take another token. Its fields are not looked at.
-    Authenticate,
+    /// To take another token.
+    Authenticate(Token),
 }
 
 /// Subscriptions, one for each topic, with the same options.
@@ -127,6 +128,23 @@ pub struct Unsubscribe {
     pub exact: bool,
 }
 
+/// What a client shows to be let in, as it came. Whoever reads it may do the same, so that it does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Box<str>);
+
+impl Token {
+    /// Not empty.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
 /// A command that is refused; the client must be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {reason}")]
@@ -195,7 +213,7 @@ fn kind(fields: &[Field<'_>]) -> Result<CommandKind, Refusal> {
             "subscribe" => subscribe(command.value()).map(CommandKind::Subscribe),
             "unsubscribe" => unsubscribe(command.value()).map(CommandKind::Unsubscribe),
             "publish" => publish(command.value()).map(CommandKind::Publish),
-            _ => fields_of("authenticate", command.value()).map(|_| CommandKind::Authenticate),
+            _ => authenticate(command.value()).map(CommandKind::Authenticate),
         },
     }
 }
@@ -231,6 +249,25 @@ fn unsubscribe(json: &RawValue) -> Result<Unsubscribe, Refusal> {
     }
     some_topic("unsubscribe", &unsubscribe.topics)?;
     Ok(unsubscribe)
+}
+
+fn authenticate(json: &RawValue) -> Result<Token, Refusal> {
+    let mut said = String::new();
+    for field in fields_of("authenticate", json)? {
+        match field.name.as_str() {
+            "token" => said = field.string("a string")?,
+            _ => return Err(field.unknown(&["token"])),
+        }
+    }
+    token(said)
+}
+
+/// The token of an `authenticate`, in any format.
+pub(super) fn token(said: String) -> Result<Token, Refusal> {
+    match said.is_empty() {
+        true => Err(Refusal::bad_request("`authenticate` has no `token`")),
+        false => Ok(Token(said.into())),
+    }
 }
 
 fn some_topic(command: &str, topics: &[Vec<u8>]) -> Result<(), Refusal> {

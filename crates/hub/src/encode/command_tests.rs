@@ -62,7 +62,11 @@ fn the_other_commands() {
         kind(r#""unsubscribe":{"topics_base64":["/w"],"exact":true}"#),
         CommandKind::Unsubscribe(exact)
     );
-    assert_eq!(kind(r#""authenticate":{"token":"x"}"#), CommandKind::Authenticate);
+    let CommandKind::Authenticate(token) = kind(r#""authenticate":{"token":"se\u0063ret"}"#) else {
+        panic!()
+    };
+    assert_eq!(token.as_str(), "secret");
+    assert!(!format!("{token:?}").contains("secret"), "a log may show a command");
 }
 
 #[test]

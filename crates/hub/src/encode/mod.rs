@@ -40,15 +40,16 @@ use crate::ws::{DeflateWindow, Deflater, Opcode, server_frame};
 pub(crate) use body::is_deeper_than;
 pub use body::{Body, JSON_DEPTH_MAX, is_json};
 pub use command::{
-    Command, CommandError, CommandKind, HZ_MAX, HZ_MIN, ID_MAX, Policy, Since, Subscribe, Unsubscribe,
+    Command, CommandError, CommandKind, HZ_MAX, HZ_MIN, ID_MAX, Policy, Since, Subscribe, Token, Unsubscribe,
     interval_of, parse,
 };
 pub use json::event;
 pub use proto::parse as parse_proto;
 pub use publish::{KEY_BYTES_MAX, PARTS_MAX, Publish};
 pub use reply::{
-    CaughtUp, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, Outcome, Published, Recorded,
-    Recovery, Reply, ServerMessage, Subscribed, Topics, Unrecovered, Unsubscribed, Welcome,
+    Authenticated, CaughtUp, Ended, Goodbye, GoodbyeReason, Heartbeat, Lost, LostCause, LostCount, Outcome,
+    Published, Recorded, Recovery, Reply, ServerMessage, Subscribed, Topics, Unrecovered, Unsubscribed,
+    Welcome,
 };
 
 /// A wire format for messages, one per subprotocol and what is negotiated with it.

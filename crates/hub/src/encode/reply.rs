@@ -111,6 +111,8 @@ pub enum Outcome<'a> {
     Unsubscribed(Unsubscribed<'a>),
     /// The message was sent.
     Published(Published),
+    /// The token counts from here on.
+    Authenticated(Authenticated<'a>),
     /// The command did nothing.
     Error {
         /// From the closed list.
@@ -160,6 +162,27 @@ pub struct Published {
     /// Its own, of which no other session's or subscription's progress follows; `None` where it is not recorded.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "position")]
     pub position: Option<Position>,
+}
+
+/// A token that counts.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Authenticated<'a> {
+    /// When it ends, Unix seconds; `None` if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+    /// Subscriptions that it does not allow, which have ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<Ended<'a>>,
+}
+
+/// Subscriptions that have ended, as `unsubscribe` names them.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Ended<'a> {
+    /// Their topics.
+    #[serde(flatten)]
+    pub topics: Topics<'a>,
+    /// These are whole topics, not prefixes.
+    pub exact: bool,
 }
 
 /// How much of what a subscription matches is recorded.

@@ -1,12 +1,14 @@
 //! What a client may do: the one place that decides.
 
 mod prefixes;
+mod verify;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use trestle_messages::topic::is_reserved;
 
 pub use prefixes::Prefixes;
+pub use verify::{Unverified, Verifier};
 
 use crate::ErrorCode;
 
@@ -54,16 +56,17 @@ pub enum Denied {
     #[error("topics that begin with \\0trestle are reserved")]
     Reserved,
     /// This client may not: [`ErrorCode::Forbidden`]. Names what it may.
-    #[error("{}", outside("subscribe to", .0))]
+    #[error("{}", outside("subscribing", "subscribe to", .0))]
     Subscribe(Prefixes),
     /// The same of a publication.
-    #[error("{}", outside("publish to", .0))]
+    #[error("{}", outside("publishing", "publish to", .0))]
     Publish(Prefixes),
 }
 
-fn outside(what: &str, allowed: &Prefixes) -> String {
+/// `doing` where nothing is allowed, else `what` with the prefixes.
+fn outside(doing: &str, what: &str, allowed: &Prefixes) -> String {
     match allowed.is_empty() {
-        true => format!("there is nothing that this client may {what}"),
+        true => format!("{doing} is not allowed here"),
         false => format!("topics to {what} begin with {allowed}"),
     }
 }
@@ -167,7 +170,7 @@ mod tests {
         let denied = some.may_subscribe(b"jobs").unwrap_err().to_string();
         assert_eq!(denied, "topics to subscribe to begin with `chat/7` or `jobs/`");
         let denied = some.may_publish(b"jobs/").unwrap_err().to_string();
-        assert_eq!(denied, "there is nothing that this client may publish to");
+        assert_eq!(denied, "publishing is not allowed here");
     }
 
     #[test]

@@ -232,6 +232,23 @@ impl Hub {
         backlog.front_bytes = 0;
     }
 
+    /// Some of what waits in the log is not wanted any more: counts what still is.
+    pub(super) fn recount(&mut self, id: SessionId) {
+        let (mut lag_bytes, mut lag_events, mut n_shed) = (0, 0, 0);
+        self.look_into_log(id, |backlog, policy, message, frame_bytes| {
+            if policy == Policy::DropOldest && backlog.shed.contains(&message.seq()) {
+                n_shed += 1;
+            } else if !backlog.catches_up {
+                lag_bytes += frame_bytes;
+                lag_events += 1;
+            }
+            ControlFlow::Continue(())
+        });
+        let backlog = self.backlog(id);
+        (backlog.lag_bytes, backlog.lag_events, backlog.n_shed) = (lag_bytes, lag_events, n_shed);
+        backlog.front_bytes = 0;
+    }
+
     /// Looks at each message in the log that waits for a session and is held against it: its policy, and its bytes in the
     /// session's format.
     fn look_through(

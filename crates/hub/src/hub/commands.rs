@@ -146,7 +146,7 @@ impl Hub {
         }
     }
 
-    fn refuse(&mut self, id: SessionId, error: &CommandError) {
+    pub(super) fn refuse(&mut self, id: SessionId, error: &CommandError) {
         self.note_refusal(id, error.code);
         self.reply(id, &error.reply());
         let session = &mut self.sessions[id as usize];
@@ -168,9 +168,10 @@ impl Hub {
             }
             CommandKind::Publish(publish) => {
                 let checked = self.check_topics(std::slice::from_ref(&publish.topic));
+                let checked = checked.and_then(|()| self.may_publish(id, &publish.topic));
                 checked.map(|()| self.obey_publish(id, command, publish))
             }
-            CommandKind::Authenticate => Err((ErrorCode::Unavailable, "no tokens are used here".to_owned())),
+            CommandKind::Authenticate(token) => self.obey_authenticate(id, command, &token),
         };
         if let Err((code, reason)) = done {
             self.refuse(id, &refused(code, reason));
@@ -184,6 +185,7 @@ impl Hub {
         wanted: &Subscribe,
     ) -> Result<(), Refused> {
         self.check_topics(&wanted.topics)?;
+        self.may_subscribe(id, &wanted.topics)?;
         self.settle_parked_of(id, &wanted.topics, wanted.exact);
         let session = &self.sessions[id as usize];
         let is_new = |topic: &&Vec<u8>| session.find(topic, wanted.exact).is_err();

@@ -123,7 +123,10 @@ impl Hub {
         }
         let looked_at = pending.looked_at();
         let Gathering { items, n_replaced, .. } = gathering;
-        if items.is_empty() && backlog.n_shed == 0 {
+        // Where nothing of what was shed is there any more nothing of it is told: who ended what it was for does not ask.
+        let has_seen_all = looked_at >= self.routed;
+        if items.is_empty() && (backlog.n_shed == 0 || has_seen_all) {
+            backlog.n_shed = 0;
             // All that was looked at is passed over now, and not again.
             backlog.next = if nothing_more { self.routed } else { looked_at };
             backlog.lag_events = backlog.lag_events.saturating_sub(n_replaced);
@@ -291,7 +294,9 @@ impl<'a> Gathering<'a> {
 /// Whether a newer message of its topic comes, too.
 pub(super) fn is_replaced(waiting: &Waiting, latest: &super::Latest) -> bool {
     match &waiting.what {
-        What::Event { topic: Some(topic), seq, .. } => latest.get(topic).is_some_and(|latest| latest > seq),
+        What::Event { topic: Some(topic), conflates: true, seq, .. } => {
+            latest.get(topic).is_some_and(|latest| latest > seq)
+        }
         _ => false,
     }
 }

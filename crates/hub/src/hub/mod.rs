@@ -1,5 +1,6 @@
 //! The sessions of one shard and the messages that go to them.
 
+mod authenticate;
 mod bound;
 mod commands;
 mod feed;
@@ -28,7 +29,6 @@ use slab::Slab;
 use trestle_messages::Position;
 use trestle_recorder::{Cursor, Log, RecordRules, Segment};
 
-use crate::ErrorCode;
 use crate::backlog::{Backlog, Waiting, What};
 use crate::decode::Decoders;
 use crate::encode::{Format, Heartbeat, LostCause, Publish, ServerMessage};
@@ -39,6 +39,7 @@ use crate::trie::Trie;
 use crate::turn::{List, Turn};
 use crate::wheel::Wheel;
 use crate::ws::{CloseCode, Deflater, Inflater, Opcode, server_frame};
+use crate::{ErrorCode, Verifier};
 
 use pacing::Dues;
 use parked::Parked;
@@ -111,6 +112,8 @@ enum TimerKind {
     Restart,
     /// What it asked for cannot wait any longer.
     Parked,
+    /// Its token ends soon, or now, or has to be shown by now.
+    Token,
     /// The client has had its time to answer our Close frame, or to read its own's answer.
     Close,
 }
@@ -151,6 +154,10 @@ pub struct Hub {
     position: Option<Position>,
 
     decoders: Arc<Decoders>,
+    /// Where tokens are asked for.
+    verifier: Option<Arc<dyn Verifier>>,
+    /// Who has shown the first one since that was asked last.
+    admitted: Vec<SessionId>,
     turn: Turn,
     aside: Aside,
     dirty: Vec<SessionId>,
@@ -201,6 +208,8 @@ impl Hub {
             unrouted: VecDeque::new(),
             unrouted_from: 0,
             decoders: Arc::default(),
+            verifier: None,
+            admitted: Vec::new(),
             turn: Turn::new(Kinds::COUNT),
             aside: Aside::default(),
             dirty: Vec::new(),
@@ -250,6 +259,7 @@ impl Hub {
                 TimerKind::Beat => self.beat(timer.session, &heartbeats, &ping),
                 TimerKind::Restart => self.begin_close(timer.session, CloseCode::ServiceRestart),
                 TimerKind::Parked => self.settle_overdue(),
+                TimerKind::Token => self.look_at_token(timer.session),
                 TimerKind::Close => self.end(timer.session),
             }
         }
@@ -392,6 +402,11 @@ impl Hub {
     /// Subscriptions held now.
     pub fn n_subscriptions(&self) -> usize {
         self.subscribers.len()
+    }
+
+    #[cfg(test)]
+    fn n_timers(&self) -> usize {
+        self.wheel.len()
     }
 
     fn reply(&mut self, id: SessionId, message: &ServerMessage<'_>) {

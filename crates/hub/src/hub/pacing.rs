@@ -104,9 +104,10 @@ impl Hub {
 
     /// The same, to go out before message `before` of the log.
     pub(super) fn push_held_before(&mut self, id: SessionId, before: u64, held: Vec<(u64, Held)>) {
-        for (seq, Held { frame, position, .. }) in held {
+        for (seq, Held { topic, frame, position }) in held {
             // From here on it is sent: what comes later is held in turn.
-            let what = What::Event { policy: Policy::Disconnect, topic: None, seq, position };
+            let topic = self.verifier.is_some().then(|| Box::from(&*topic));
+            let what = What::Event { policy: Policy::Disconnect, topic, conflates: false, seq, position };
             self.push(id, Waiting { before, frame, what });
         }
     }

@@ -7,6 +7,7 @@ use trestle_messages::Position;
 use super::recover::{Begin, Start};
 use super::{Hub, SessionId, TimerKind};
 use crate::encode::{Since, Subscribe, Unrecovered};
+use crate::{Denied, Grant};
 
 /// So long the recorder is asked; then what is known here is the answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
@@ -50,6 +51,17 @@ impl Parked {
     /// Topics for which session `id` waits.
     pub(super) fn n_topics(&self, id: SessionId) -> usize {
         self.waiting.iter().filter(|one| one.session == id).map(|one| one.wanted.topics.len()).sum()
+    }
+
+    /// Takes the commands of session `id` that `grant` does not cover.
+    pub(super) fn take_denied(&mut self, id: SessionId, grant: &Grant) -> Vec<(u64, Denied)> {
+        let denied = |one: &Waiting| {
+            let mut topics = one.wanted.topics.iter().filter(|_| one.session == id);
+            topics.find_map(|topic| grant.may_subscribe(topic).err())
+        };
+        let taken: Vec<_> = self.waiting.iter().filter_map(|one| Some((one.command, denied(one)?))).collect();
+        self.waiting.retain(|one| denied(one).is_none());
+        taken
     }
 
     /// The session wants nothing any more.

@@ -180,9 +180,10 @@ impl Hub {
         let session = &self.sessions[id as usize];
         let held = deciding(&session.subscriptions, message.topic(), message.seq());
         let policy = held.map_or(Policy::Disconnect, |held| session.policy(held));
-        let topic = (policy == Policy::Conflate).then(|| message.topic().into());
+        let conflates = policy == Policy::Conflate;
+        let topic = (conflates || self.verifier.is_some()).then(|| message.topic().into());
         let (seq, position) = (message.seq(), message.position());
-        Waiting { before: seq, frame, what: What::Event { policy, topic, seq, position } }
+        Waiting { before: seq, frame, what: What::Event { policy, topic, conflates, seq, position } }
     }
 
     fn note_latest(&mut self, message: &Message<'_>) {

@@ -1,8 +1,10 @@
 //! How sessions come and go, and what they hold.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Hub, InterestChange, SessionId, TimerKind};
+use crate::Grant;
 use crate::backlog::{Ended, Waiting, What};
 use crate::encode::{Format, Goodbye, GoodbyeReason, Policy, ServerMessage, Subscribe, Welcome};
 use crate::protocol::Protocol;
@@ -33,28 +35,36 @@ pub(super) struct Terms {
 impl Hub {
     /// A client whose handshake is accepted, with the subscriptions that its URL named and the compression that was
     /// negotiated. They stand when this returns: what is routed from now on waits for the client until its socket is
-    /// there.
+    /// there. One that `grant` does not cover closes it.
     pub fn open<'a>(
         &mut self,
         protocol: Protocol,
         deflate: Option<Deflate>,
+        grant: Arc<Grant>,
         topics: impl IntoIterator<Item = &'a [u8]>,
     ) -> SessionId {
         self.opened = self.opened.wrapping_add(1);
         let deflate = deflate.filter(|_| protocol.may_compress());
-        let session = Session::new(protocol, deflate, self.limits.message_bytes_max, self.opened, self.now);
+        let session =
+            Session::new(protocol, deflate, grant, self.limits.message_bytes_max, self.opened, self.now);
         let id = SessionId::try_from(self.sessions.insert(session)).expect("less than 2^32 sessions");
         self.take_place(id);
         self.sessions_peak = self.sessions_peak.max(self.sessions.len());
+        let expires_at = self.begin_token(id);
         if protocol.is_conversation() {
             let name = format!("{}-{:x}", self.name, self.opened);
             let heartbeat_ms = u64::try_from(self.limits.ping_interval.as_millis()).unwrap_or(u64::MAX);
             let (position, stale) = (self.position, self.stale);
-            let welcome = Welcome { session: &name, position, heartbeat_ms, expires_at: None, stale };
+            let welcome = Welcome { session: &name, position, heartbeat_ms, expires_at, stale };
             self.reply(id, &ServerMessage::Welcome(welcome));
         }
         self.greet_zws(id);
         for topic in topics {
+            if let Err((code, _)) = self.may_subscribe(id, &[topic]) {
+                self.note_refusal(id, code);
+                self.begin_close(id, code.close_code().unwrap_or(CloseCode::PolicyViolation));
+                break;
+            }
             self.subscribe(id, topic, false, Terms::default());
         }
         // Spread over half an interval, so that clients that came together do not beat together.
@@ -64,11 +74,12 @@ impl Hub {
     }
 
     /// A client of server-sent events, whose request asked for `wanted`.
-    pub fn open_events(&mut self, wanted: &Subscribe) -> SessionId {
-        let id = self.open(Protocol::Sse, None, []);
+    pub fn open_events(&mut self, grant: Arc<Grant>, wanted: &Subscribe) -> SessionId {
+        let id = self.open(Protocol::Sse, None, grant, []);
         if let Err((code, reason)) = self.obey_subscribe(id, 0, wanted) {
+            self.note_refusal(id, code);
             self.reply(id, &ServerMessage::error(None, code, &reason));
-            self.begin_close(id, CloseCode::BadRequest);
+            self.begin_close(id, code.close_code().unwrap_or(CloseCode::BadRequest));
         } else if self.stale {
             // Where a WebSocket's welcome says so.
             let heartbeat = self.heartbeat(None, Format::Sse, true);

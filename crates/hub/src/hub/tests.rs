@@ -1,11 +1,13 @@
 //! The hub and clients in memory: scripts that read like sentences, and simulations beside a naive model.
 
+mod authorization;
 mod chain;
 mod client;
 mod closing;
 mod commands;
 mod deflate;
 mod goodbye;
+mod grant_simulation;
 mod memory;
 mod order;
 mod policies;
@@ -22,5 +24,6 @@ mod slow;
 mod slow_simulation;
 mod subscriptions;
 mod time;
+mod tokens;
 mod users;
 mod world;

@@ -50,16 +50,18 @@ impl Hub {
         if session.find(topic, false).is_ok() {
             return;
         }
-        let refused = if topic.len() > self.limits.topic_bytes_max {
-            ErrorCode::InvalidTopic
+        let (refused, code) = if topic.len() > self.limits.topic_bytes_max {
+            (ErrorCode::InvalidTopic, CloseCode::PolicyViolation)
         } else if session.subscriptions.len() >= self.limits.subscriptions_max {
-            ErrorCode::TooManySubscriptions
+            (ErrorCode::TooManySubscriptions, CloseCode::PolicyViolation)
+        } else if self.may_subscribe(id, &[topic]).is_err() {
+            (ErrorCode::Forbidden, CloseCode::Forbidden)
         } else {
             self.subscribe(id, topic, false, Terms::default());
             return self.follow_subscriptions(id);
         };
         self.note_refusal(id, refused);
-        self.refuse_zws(id, CloseCode::PolicyViolation);
+        self.refuse_zws(id, code);
     }
 
     pub(super) fn refuse_zws(&mut self, id: SessionId, code: CloseCode) {

@@ -5,7 +5,9 @@ use serde::de::IgnoredAny;
 use trestle_messages::v1::client_message as wire;
 
 use super::super::check;
-use super::super::command::{Command, CommandError, CommandKind, ID_MAX, Policy, Subscribe, Unsubscribe};
+use super::super::command::{
+    Command, CommandError, CommandKind, ID_MAX, Policy, Subscribe, Token, Unsubscribe, token,
+};
 use super::super::fields::Refusal;
 use super::super::publish::Publish;
 use super::wire::{Field, Garbled, Known, fields_of, numbered, path};
@@ -40,6 +42,8 @@ pub(super) const PUBLISH: [Known; 6] = [
     Known::bytes(6, "key"),
 ];
 
+pub(super) const AUTHENTICATE: [Known; 1] = [Known::bytes(1, "token")];
+
 /// Reads one binary message of a client.
 ///
 /// # Errors
@@ -61,7 +65,7 @@ pub fn parse(payload: &[u8]) -> Result<Command, CommandError> {
         "subscribe" => subscribe(inside, &inner).map(CommandKind::Subscribe),
         "unsubscribe" => unsubscribe(inside, &inner).map(CommandKind::Unsubscribe),
         "publish" => publish(inside, &inner).map(CommandKind::Publish),
-        _ => Ok(CommandKind::Authenticate),
+        _ => authenticate(inside, &inner).map(CommandKind::Authenticate),
     };
     Ok(Command { id, kind: kind.map_err(refused(Some(id)))? })
 }
@@ -152,6 +156,11 @@ fn publish(message: &[u8], fields: &[Field<'_>]) -> Result<Publish, Refusal> {
     };
     let key = said.key.map(|key| check::key(&path(NAME, "key"), key)).transpose()?;
     Ok(Publish { topic: check::topic(&path(NAME, "topic"), topic.into())?, body, key })
+}
+
+fn authenticate(message: &[u8], fields: &[Field<'_>]) -> Result<Token, Refusal> {
+    let said: wire::Authenticate = decode("authenticate", &AUTHENTICATE, message, fields)?;
+    token(said.token)
 }
 
 /// The command called `name`, which has no field that is not `known`.

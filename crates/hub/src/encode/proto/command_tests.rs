@@ -8,7 +8,7 @@ use trestle_messages::Position;
 use trestle_messages::v1::{ClientMessage, client_message as wire};
 
 use super::super::command;
-use super::command::{COMMANDS, ID, PUBLISH, SUBSCRIBE, UNSUBSCRIBE};
+use super::command::{AUTHENTICATE, COMMANDS, ID, PUBLISH, SUBSCRIBE, UNSUBSCRIBE};
 use super::wire::Known;
 use super::{parse, twin};
 use crate::ErrorCode::{self, BadRequest, InvalidTopic, UnknownCommand, UnknownField};
@@ -79,6 +79,9 @@ fn each_command_is_as_in_json() {
         check(&json!({"id": 7, "publish": publish}));
     }
     check(&json!({"id": 1, "authenticate": {"token": "x"}}));
+    check(&json!({"id": 1, "authenticate": {"token": ""}}));
+    check(&json!({"id": 1, "authenticate": {}}));
+    check(&json!({"id": 1, "authenticate": {"token": "x", "password": "y"}}));
     check(&json!({"id": 1u64 << 53, "unsubscribe": {"topics": ["a"]}}));
     check(&json!({"unsubscribe": {"topics": ["a"]}}));
     check(&json!({"id": 1}));
@@ -190,6 +193,7 @@ fn the_tables_are_what_is_defined() {
         ("ClientMessage.Subscribe", SUBSCRIBE.iter().collect()),
         ("ClientMessage.Unsubscribe", UNSUBSCRIBE.iter().collect()),
         ("ClientMessage.Publish", PUBLISH.iter().collect()),
+        ("ClientMessage.Authenticate", AUTHENTICATE.iter().collect()),
     ] {
         let definition = twin::definition(name);
         let defined = definition.fields().map(|field| {

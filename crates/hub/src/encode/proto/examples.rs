@@ -54,6 +54,10 @@ fn own_messages() -> Vec<ServerMessage<'static>> {
     let welcome = |session, position, expires_at, stale| {
         ServerMessage::Welcome(Welcome { session, position, heartbeat_ms: 25_000, expires_at, stale })
     };
+    let ended = vec![
+        Ended { topics: topics(&[jobs, other]), exact: false },
+        Ended { topics: topics(&[job]), exact: true },
+    ];
     let goodbye = |reason, reconnect_after_ms| ServerMessage::Goodbye(Goodbye { reason, reconnect_after_ms });
     vec![
         welcome("edge-1-7", Some(AT), None, false),
@@ -64,6 +68,8 @@ fn own_messages() -> Vec<ServerMessage<'static>> {
         reply(3, Outcome::Unsubscribed(Unsubscribed { topics: topics(&[job, other]) })),
         reply(4, Outcome::Published(Published { position: Some(AT) })),
         reply(5, Outcome::Published(Published { position: None })),
+        reply(8, Outcome::Authenticated(Authenticated { expires_at: Some(1_790_000_600), ended: vec![] })),
+        reply(9, Outcome::Authenticated(Authenticated { expires_at: None, ended })),
         ServerMessage::error(Some(4), ErrorCode::Forbidden, "publishing is not allowed here"),
         ServerMessage::error(Some(5), ErrorCode::Unavailable, "the forwarder is away"),
         ServerMessage::error(None, ErrorCode::BadRequest, "field `id` is missing"),
@@ -73,6 +79,7 @@ fn own_messages() -> Vec<ServerMessage<'static>> {
         lost(topics(&[jobs]), LostCause::SlowConsumer, LostCount::Count(17)),
         lost(topics(&[jobs, other]), LostCause::LinkHole, LostCount::AtMost(3)),
         goodbye(GoodbyeReason::Restarting, Some(1834)),
+        goodbye(GoodbyeReason::TokenExpired, Some(30_000)),
         goodbye(GoodbyeReason::Disconnected, None),
     ]
 }
@@ -143,9 +150,7 @@ fn the_examples_of_commands_are_taken_in_both_formats() {
 fn note(message: &DynamicMessage, seen: &mut BTreeSet<String>) {
     for (field, value) in message.fields() {
         seen.insert(field.full_name().to_owned());
-        if let Some(inner) = value.as_message() {
-            note(inner, seen);
-        }
+        twin::messages(value).for_each(|inner| note(inner, seen));
     }
 }
 

@@ -58,6 +58,12 @@ fn reply(reply: &Reply<'_>) -> wire::Reply {
         Outcome::Published(done) => {
             wire::reply::Outcome::Published(wire::Published { position: text(done.position) })
         }
+        Outcome::Authenticated(done) => {
+            let ended = done.ended.iter();
+            let ended = ended.map(|ended| wire::Ended { topics: topics(&ended.topics), exact: ended.exact });
+            let (expires_at, ended) = (done.expires_at, ended.collect());
+            wire::reply::Outcome::Authenticated(wire::Authenticated { expires_at, ended })
+        }
         Outcome::Error { code, reason, retry } => wire::reply::Outcome::Error(wire::Error {
             code: error_code(*code).into(),
             reason: (*reason).to_owned(),

@@ -32,7 +32,13 @@ pub(crate) fn read(payload: &[u8]) -> DynamicMessage {
 /// A field that the definition does not have, here or further inside.
 fn unknown(message: &DynamicMessage) -> Option<String> {
     let here = message.unknown_fields().next().map(|field| format!("{field:?}"));
-    here.or_else(|| message.fields().find_map(|(_, value)| value.as_message().and_then(unknown)))
+    here.or_else(|| message.fields().find_map(|(_, value)| messages(value).find_map(unknown)))
+}
+
+/// A field's message, or all of its list.
+pub(super) fn messages(value: &Field) -> impl Iterator<Item = &DynamicMessage> {
+    let listed = value.as_list().unwrap_or_default();
+    value.as_message().into_iter().chain(listed.iter().filter_map(Field::as_message))
 }
 
 /// A server's message in JSON.
@@ -41,7 +47,7 @@ pub(crate) fn json(payload: &[u8]) -> Value {
 }
 
 fn object(message: &DynamicMessage) -> Value {
-    let mut object = Map::new();
+    let mut shown = Map::new();
     for field in message.descriptor().fields() {
         if field.name() == "padding" || field.supports_presence() && !message.has_field(&field) {
             continue;
@@ -49,8 +55,8 @@ fn object(message: &DynamicMessage) -> Value {
         let value = message.get_field(&field);
         match (field.name(), &*value) {
             ("topic", Field::Bytes(topic)) => match str::from_utf8(topic) {
-                Ok(topic) => insert(&mut object, "topic", json!(topic)),
-                Err(_) => insert(&mut object, "topic_base64", json!(STANDARD.encode(topic))),
+                Ok(topic) => insert(&mut shown, "topic", json!(topic)),
+                Err(_) => insert(&mut shown, "topic_base64", json!(STANDARD.encode(topic))),
             },
             ("topics", Field::List(topics)) => {
                 let topics = topics.iter().map(|topic| topic.as_bytes().expect("bytes"));
@@ -58,31 +64,38 @@ fn object(message: &DynamicMessage) -> Value {
                     topics.partition(|topic| str::from_utf8(topic).is_ok());
                 if !texts.is_empty() || others.is_empty() {
                     let texts: Vec<_> = texts.into_iter().map(|text| str::from_utf8(text).unwrap()).collect();
-                    insert(&mut object, "topics", json!(texts));
+                    insert(&mut shown, "topics", json!(texts));
                 }
                 if !others.is_empty() {
                     let others: Vec<_> = others.into_iter().map(|other| STANDARD.encode(other)).collect();
-                    insert(&mut object, "topics_base64", json!(others));
+                    insert(&mut shown, "topics_base64", json!(others));
                 }
             }
             ("parts", Field::List(parts)) => {
                 let parts: Vec<_> = parts.iter().map(|part| body(part.as_bytes().expect("bytes"))).collect();
                 if !parts.is_empty() {
                     let parts: Vec<_> = parts.into_iter().map(|(name, value)| json!({name: value})).collect();
-                    insert(&mut object, "parts", json!(parts));
+                    insert(&mut shown, "parts", json!(parts));
+                }
+            }
+            ("ended", Field::List(ended)) => {
+                let ended: Vec<_> =
+                    ended.iter().map(|one| object(one.as_message().expect("Ended"))).collect();
+                if !ended.is_empty() {
+                    insert(&mut shown, "ended", json!(ended));
                 }
             }
             ("bytes", Field::Bytes(bytes)) => {
                 let (name, value) = body(bytes);
-                insert(&mut object, name, value);
+                insert(&mut shown, name, value);
             }
             ("data", Field::String(data)) => {
-                insert(&mut object, "data", serde_json::from_str(data).expect("data is JSON"));
+                insert(&mut shown, "data", serde_json::from_str(data).expect("data is JSON"));
             }
-            (name, value) => insert(&mut object, name, plain(&field, value)),
+            (name, value) => insert(&mut shown, name, plain(&field, value)),
         }
     }
-    Value::Object(object)
+    Value::Object(shown)
 }
 
 fn insert(object: &mut Map<String, Value>, name: &str, value: Value) {

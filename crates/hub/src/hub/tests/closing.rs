@@ -252,6 +252,11 @@ fn the_shell_learns_what_the_close_frame_said() {
     let sessions: Vec<_> = stage.world.clients.iter().map(|client| client.session).collect();
     assert_eq!(sessions[2], None, "it was answered and is gone");
     assert_eq!(stage.world.hub.close(sessions[0].unwrap()), Some(CloseCode::ServiceRestart));
-    stage.world.hub.open(crate::Protocol::RustWebsocket, None, []);
+    stage.world.hub.open(
+        crate::Protocol::RustWebsocket,
+        None,
+        std::sync::Arc::new(crate::Grant::everything()),
+        [],
+    );
     assert_eq!(stage.world.hub.close(sessions[0].unwrap()), None, "it broke without one");
 }

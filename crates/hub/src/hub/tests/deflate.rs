@@ -33,7 +33,7 @@ fn visit_all(stage: &mut Stage, sessions: &[SessionId]) -> Vec<(*const u8, Vec<u
 }
 
 fn open(stage: &mut Stage, deflate: Option<Deflate>) -> SessionId {
-    stage.world.hub.open(Protocol::RustWebsocket, deflate, [&b"x"[..]])
+    stage.world.hub.open(Protocol::RustWebsocket, deflate, everything(), [&b"x"[..]])
 }
 
 fn inflate(frame: &[u8]) -> Vec<u8> {
@@ -115,7 +115,7 @@ fn compressed(text: &str) -> Vec<u8> {
 #[test]
 fn a_compressed_command_is_obeyed() {
     let mut stage = stage();
-    let session = stage.world.hub.open(Protocol::Json, FULL, []);
+    let session = stage.world.hub.open(Protocol::Json, FULL, everything(), []);
     let command = format!(r#"{{"id":1,"subscribe":{{"topics":["{}"]}}}}"#, "x".repeat(100));
     stage.world.hub.receive(session, &mut compressed(&command));
     assert_eq!(stage.world.hub.n_subscriptions(), 1);
@@ -124,7 +124,7 @@ fn a_compressed_command_is_obeyed() {
 #[test]
 fn a_bomb_closes_with_1009() {
     let mut stage = stage();
-    let session = stage.world.hub.open(Protocol::Json, FULL, []);
+    let session = stage.world.hub.open(Protocol::Json, FULL, everything(), []);
     visit_all(&mut stage, &[session]);
     stage.world.hub.receive(session, &mut compressed(&"0".repeat(100_000)));
     let (_, frame) = visit_all(&mut stage, &[session]).remove(0);
@@ -134,9 +134,13 @@ fn a_bomb_closes_with_1009() {
 #[test]
 fn what_was_not_agreed_on_closes_with_1002() {
     let mut stage = stage();
-    let session = stage.world.hub.open(Protocol::Json, None, []);
+    let session = stage.world.hub.open(Protocol::Json, None, everything(), []);
     visit_all(&mut stage, &[session]);
     stage.world.hub.receive(session, &mut compressed(&"0".repeat(1_000)));
     let (_, frame) = visit_all(&mut stage, &[session]).remove(0);
     assert_eq!((frame[0], &frame[2..4]), (0x88, &1002u16.to_be_bytes()[..]));
+}
+
+fn everything() -> std::sync::Arc<crate::Grant> {
+    std::sync::Arc::new(crate::Grant::everything())
 }

@@ -5,6 +5,8 @@
 //! - `a opens json x y`, `a opens proto x` or `a opens raw x`: with these topics in its URL; `a leaves`: its connection breaks
 //! - `a subscribes 1 x y`, `a subscribes 1 exactly x`, `a subscribes 1 since @3 x`, or `@8:3` of another epoch than the
 //!   first, `a subscribes 1 snapshot x`, `a unsubscribes 2 x`; `a says {…}`: any text
+//! - `tokens asked`: from then on clients need one: `a opens json:ann;x;- x` with a token (as `tokens` reads it), without in band
+//!   by `a authenticates 3 ann;x;-`
 //! - `a sends ping hi`, `pong`, `binary x`, `close 1000`, `close`
 //! - `a stalls 100`: its socket takes 100 bytes and it reads nothing, until `a reads`; `a is silent`: no pongs either
 //! - `publish topic body`; `route topic body`: without a visit to any socket, which comes with the next line
@@ -16,6 +18,7 @@
 //! `''` stands for the empty topic.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use trestle_messages::Position;
@@ -23,12 +26,13 @@ use trestle_recorder::{RecordRule, RecordRules};
 
 use super::client::masked;
 use super::show::show;
+use super::tokens::Reader;
 use super::world::{EPOCH, World};
-use crate::ErrorCode;
 use crate::hub::Unpublished;
 use crate::limits::Limits;
 use crate::protocol::Protocol;
 use crate::ws::Opcode;
+use crate::{ErrorCode, Grant};
 
 /// Runs `script` and compares what the clients saw, a line each as `a: event x @1 hello`.
 #[track_caller]
@@ -64,13 +68,20 @@ pub(super) struct Stage {
     /// What of each client is in the record, and whether it says that it is gone.
     shown: Vec<(char, usize, bool)>,
     pub(super) record: Vec<String>,
+    tokens: Option<Arc<Reader>>,
 }
 
 impl Stage {
     /// Everything is recorded but what begins with `unrecorded`.
     pub(super) fn new(limits: Limits) -> Self {
         let rules = RecordRules::from_iter(["j", "x", "y", "z"].map(RecordRule::new));
-        Self { world: World::new(limits, rules), names: BTreeMap::new(), shown: vec![], record: vec![] }
+        Self {
+            world: World::new(limits, rules),
+            names: BTreeMap::new(),
+            shown: vec![],
+            record: vec![],
+            tokens: None,
+        }
     }
 
     pub(super) fn play(&mut self, line: &str) {
@@ -88,12 +99,14 @@ impl Stage {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         if verb == "opens" {
             let (protocol, topics) = rest.split_once(' ').unwrap_or((rest, ""));
+            let (protocol, token) = protocol.split_once(':').unwrap_or((protocol, ""));
             let protocol = match protocol {
                 "raw" => Protocol::RustWebsocket,
                 "proto" => Protocol::Proto,
                 _ => Protocol::Json,
             };
-            let client = self.world.open(protocol, topics.split_whitespace().map(bytes));
+            let grant = self.grant(token);
+            let client = self.world.open_with(grant, protocol, topics.split_whitespace().map(bytes));
             self.names.insert(name, client);
             self.shown.push((name, 0, false));
             return;
@@ -106,6 +119,10 @@ impl Stage {
                 let command = command(verb.strip_suffix('s').expect("it ends so"), rest);
                 self.world.say(client, &command);
             }
+            "authenticates" => {
+                let (id, token) = rest.split_once(' ').expect("an id and a token");
+                self.world.say(client, &format!(r#"{{"id":{id},"authenticate":{{"token":"{token}"}}}}"#));
+            }
             "sends" => self.world.send(client, frame(rest)),
             "stalls" => {
                 self.world.clients[client].reads = false;
@@ -117,6 +134,20 @@ impl Stage {
             }
             "is" => self.world.clients[client].pongs = rest != "silent",
             _ => panic!("{what}"),
+        }
+    }
+
+    /// A client comes that has no name; returns its number.
+    pub(super) fn opens(&mut self, protocol: Protocol, token: &str) -> usize {
+        let grant = self.grant(token);
+        self.world.open_with(grant, protocol, [])
+    }
+
+    fn grant(&self, token: &str) -> Arc<Grant> {
+        match (&self.tokens, token) {
+            (None, _) => Arc::new(Grant::everything()),
+            (Some(_), "") => Arc::new(Grant::nothing()),
+            (Some(tokens), token) => tokens.grant(token),
         }
     }
 
@@ -148,6 +179,11 @@ impl Stage {
             "unpublished" => {
                 let code = ErrorCode::ALL.into_iter().find(|code| code.as_str() == first);
                 self.world.answer(Err(Unpublished::new(code.expect("a code"), "for a reason")));
+            }
+            "tokens" => {
+                let tokens = Reader::new(self.world.now);
+                self.tokens = Some(Arc::clone(&tokens));
+                self.world.hub.set_verifier(tokens);
             }
             "upstream" => {
                 self.world.hub.set_stale(first == "silent");

@@ -9,6 +9,7 @@ use trestle_messages::v1::Stamp;
 use trestle_recorder::{Gap, Log, RecordRule, RecordRules, SegmentBuilder, Stamper};
 
 use super::client::{Client, Seen, said};
+use crate::Grant;
 use crate::encode::{GoodbyeReason, Publish};
 use crate::hub::{Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
 use crate::limits::Limits;
@@ -76,7 +77,17 @@ impl World {
         protocol: Protocol,
         topics: impl IntoIterator<Item = &'a [u8]>,
     ) -> usize {
-        let session = self.hub.open(protocol, None, topics);
+        self.open_with(Arc::new(Grant::everything()), protocol, topics)
+    }
+
+    /// The same, of one who may do so much.
+    pub(super) fn open_with<'a>(
+        &mut self,
+        grant: Arc<Grant>,
+        protocol: Protocol,
+        topics: impl IntoIterator<Item = &'a [u8]>,
+    ) -> usize {
+        let session = self.hub.open(protocol, None, grant, topics);
         let client = self.clients.len();
         self.clients.push(Client::new(protocol, session));
         assert_eq!(self.by_session.insert(session, client), None, "a number in use");
