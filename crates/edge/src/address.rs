@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use hyper::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
-use warp::http::{HeaderMap, HeaderName};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -101,7 +101,7 @@ mod tests {
     fn client(proxies: &Proxies, peer: &str, lines: &[&[u8]]) -> String {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(X_FORWARDED_FOR, warp::http::HeaderValue::from_bytes(line).unwrap());
+            headers.append(X_FORWARDED_FOR, hyper::header::HeaderValue::from_bytes(line).unwrap());
         }
         proxies.client(peer.parse().unwrap(), &headers).to_string()
     }
