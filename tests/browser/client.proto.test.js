@@ -97,6 +97,7 @@ function serverMessage({ one, maybe, below }) {
     [{ welcome: { session, position, heartbeat_ms: time_ms, stale: maybe(true) } }, { welcome: { session, position, heartbeat_ms: time_ms } }],
     [{ reply: { id: time_ms, subscribed: { topics, position, recorded: 2 } } }, { reply: { id: time_ms, subscribed: { ...listed, position, recorded: "some" } } }],
     [{ reply: { error: { code: 10, reason: session } } }, { reply: { error: { code: "forbidden", reason: session, retry: false } } }],
+    [{ reply: { id: 3, authenticated: { ended: [{ topics }, { topics: [], exact: true }] } } }, { reply: { id: 3, authenticated: { ended: [{ ...listed, exact: false }, { topics: [], exact: true }] } } }],
     [{ lost: { topics, position, cause, at_most: time_ms } }, { lost: { ...listed, position, cause: causes[cause - 1], at_most: time_ms } }],
     [{ caught_up: { id: 0, position } }, { caught_up: { id: 0, position, replayed: 0 } }],
     [{ heartbeat: { position } }, { heartbeat: { position } }],

@@ -64,6 +64,10 @@ export const SERVER_MESSAGE = {
     3: ["unsubscribed", { 1: ["topics", "topics", "always"] }],
     4: ["error", { 1: ["code", ERROR_CODES], 2: ["reason", "string", "always"], 3: ["retry", "bool", "always"] }],
     5: ["published", { 1: ["position", "string"] }],
+    6: ["authenticated", {
+      1: ["expires_at", "number"],
+      2: ["ended", { 1: ["topics", "topics", "always"], 2: ["exact", "bool", "always"] }, "repeated"],
+    }],
   }],
   3: ["caught_up", { 1: ["id", "number", "always"], 2: ["position", "string"], 3: ["replayed", "number", "always"] }],
   4: ["event", EVENT],
