@@ -94,8 +94,8 @@ impl Claims {
     /// If the subject or a prefix is not one.
     pub(crate) fn grant(&self, leeway: Duration) -> Result<Grant, Refused> {
         let subject = self.sub.as_deref().unwrap_or_default();
-        if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX {
-            return Err(Refused::BadClaims("`sub` has 1 to 255 bytes"));
+        if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || subject.contains(char::is_control) {
+            return Err(Refused::BadClaims("`sub` has 1 to 255 bytes and no control characters"));
         }
         Ok(Grant {
             subject: Some(subject.into()),
@@ -119,12 +119,15 @@ fn prefixes(templates: &[String], subject: &str) -> Result<Prefixes, Refused> {
 }
 
 /// A subject that holds what ends its place in the prefix would come out of that place: of `users/{sub}/` the subject `ann/x` is
-/// not the user `ann`.
+/// not the user `ann`. And where nothing ends it, `users/{sub}` of `al` is the beginning of `users/alice`.
 fn prefix(template: &str, subject: &str) -> Result<String, Refused> {
     let mut parts = template.split(SUBJECT);
     let mut prefix = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        if part.chars().next().is_some_and(|end| subject.contains(end)) {
+        let Some(end) = part.chars().next() else {
+            return Err(Refused::BadClaims("nothing ends `{sub}` in a prefix: write `{sub}/`"));
+        };
+        if subject.contains(end) {
             return Err(Refused::BadClaims("`sub` holds what ends `{sub}` in a prefix"));
         }
         prefix += subject;
@@ -181,12 +184,15 @@ mod tests {
         for (sub, template) in [("ann/x", "users/{sub}/"), ("/", "users/{sub}/"), ("a-b", "{sub}-")] {
             assert!(matches!(of(sub, &[template]), Err(Refused::BadClaims(_))), "{sub}");
         }
-        assert!(of("ann/x", &["users/{sub}", "jobs/"]).is_ok(), "nothing ends its place");
+        for template in ["users/{sub}", "{sub}", "{sub}{sub}/"] {
+            assert!(matches!(of("al", &[template]), Err(Refused::BadClaims(_))), "{template}: also alice's");
+        }
+        assert!(of("ann/x", &["jobs/"]).is_ok());
     }
 
     #[test]
     fn a_subject_and_prefixes_have_bounds() {
-        for sub in ["", &"s".repeat(256)] {
+        for sub in ["", "an\nn", "\0", &"s".repeat(256)] {
             assert!(matches!(of(sub, &[]), Err(Refused::BadClaims(_))), "{} bytes", sub.len());
         }
         assert!(of(&"s".repeat(255), &[]).is_ok());

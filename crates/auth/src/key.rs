@@ -1,14 +1,24 @@
 //! Keys that verify tokens, each with the algorithms that it is for.
 
-use jsonwebtoken::jwk::{Jwk, JwkSet, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 
 use crate::Refused;
 
 /// Bytes of a secret: as many as HS256 hashes to (RFC 7518 §3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
-/// The DER of a public key on P-256, without its header: the point.
+/// Of a public key on P-256: the point, not compressed.
 const P256_POINT_BYTES: usize = 65;
+/// A coordinate of it in a JWK: 32 bytes in base64url.
+const P256_COORDINATE_CHARS: usize = 43;
+/// Of a public key on Ed25519.
+const ED25519_BYTES: usize = 32;
+/// Of the modulus of a key of RSA (RFC 7518 §3.3), and of all of it in DER.
+const RSA_BYTES_MIN: usize = 256;
+/// What DER adds to the modulus: the exponent, and tags and lengths.
+const RSA_DER_BYTES: usize = 14;
+/// Each may be tried for a token that names none.
+const KEYS_MAX: usize = 32;
 
 /// Why something is no key.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +47,12 @@ pub enum KeyError {
     /// It cannot sign.
     #[error("it cannot sign: {0}")]
     Signing(#[source] jsonwebtoken::errors::Error),
+    /// Shorter than is safe, or not as long as keys of its kind are.
+    #[error("it has not the length of a key of {0}")]
+    Length(&'static str),
+    /// More than are tried for one token.
+    #[error("there are more than {KEYS_MAX} keys")]
+    TooMany,
     /// A secret that can be guessed.
     #[error("a secret of {0} bytes can be guessed: {SECRET_BYTES_MIN} are the least")]
     Short(usize),
@@ -76,21 +92,31 @@ impl Keys {
 
     fn of_json(json: &[u8]) -> Result<Vec<Key>, KeyError> {
         let value: serde_json::Value = serde_json::from_slice(json).map_err(KeyError::Json)?;
+        if is_private_jwk(&value) {
+            return Err(KeyError::Private);
+        }
         if value.get("keys").is_none() {
             return Ok(vec![Key::of_jwk(&serde_json::from_value(value).map_err(KeyError::Json)?)?]);
         }
         let set: JwkSet = serde_json::from_value(value).map_err(KeyError::Json)?;
         // Those for encryption, and of a kind that is not known, are for others.
         let keys: Vec<_> = set.keys.iter().filter(|jwk| verifies(jwk)).flat_map(Key::of_jwk).collect();
-        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(keys) }
+        match keys.len() {
+            0 => Err(KeyError::Empty),
+            1..=KEYS_MAX => Ok(keys),
+            _ => Err(KeyError::TooMany),
+        }
     }
 
     /// These and those.
     ///
     /// # Errors
-    /// If two have the same `kid`.
+    /// If two have the same `kid`, or there are too many.
     pub fn and(mut self, others: Self) -> Result<Self, KeyError> {
         self.keys.extend(others.keys);
+        if self.keys.len() > KEYS_MAX {
+            return Err(KeyError::TooMany);
+        }
         let mut named: Vec<_> = self.keys.iter().filter_map(|key| key.kid.as_deref()).collect();
         named.sort_unstable();
         match named.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -145,7 +171,16 @@ impl Key {
 
     fn of_decoding(decoding: DecodingKey) -> Result<Self, KeyError> {
         let algorithm = match decoding.family() {
+            AlgorithmFamily::Rsa if rsa_bytes(&decoding) < RSA_BYTES_MIN => {
+                return Err(KeyError::Length("RSA, 2,048 bits"));
+            }
             AlgorithmFamily::Rsa => Algorithm::RS256,
+            // The library would cut the first bytes out of it, and end the thread where there are none.
+            AlgorithmFamily::Ed
+                if decoding.try_get_as_bytes().is_ok_and(|key| key.len() != ED25519_BYTES) =>
+            {
+                return Err(KeyError::Length("Ed25519, 32 bytes"));
+            }
             AlgorithmFamily::Ed => Algorithm::EdDSA,
             AlgorithmFamily::Ec
                 if decoding.try_get_as_bytes().is_ok_and(|point| point.len() == P256_POINT_BYTES) =>
@@ -159,6 +194,11 @@ impl Key {
     }
 
     fn of_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
+        if let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm
+            && [&point.x, &point.y].iter().any(|coordinate| coordinate.len() != P256_COORDINATE_CHARS)
+        {
+            return Err(KeyError::Unsupported("a curve other than P-256".to_owned()));
+        }
         let decoding =
             DecodingKey::from_jwk(jwk).map_err(|error| KeyError::Unsupported(format!("a JWK: {error}")))?;
         let mut key = match decoding.family() {
@@ -182,6 +222,20 @@ fn verifies(jwk: &Jwk) -> bool {
         jwk.common.public_key_use.as_ref().is_none_or(|is| *is == PublicKeyUse::Signature);
     let operations = jwk.common.key_operations.as_ref();
     is_for_signatures && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify))
+}
+
+/// Of the modulus; in DER there are some bytes more.
+fn rsa_bytes(decoding: &DecodingKey) -> usize {
+    match decoding.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, .. } => n.len(),
+        DecodingKeyKind::SecretOrDer(der) => der.len().saturating_sub(RSA_DER_BYTES),
+    }
+}
+
+/// A JWK, or a set with one, that holds what should stay with who signs (RFC 7518 §6.2.2, §6.3.2).
+fn is_private_jwk(value: &serde_json::Value) -> bool {
+    let keys = value.get("keys").and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+    keys.iter().chain([value]).any(|key| key.get("d").is_some())
 }
 
 /// As its first line says.

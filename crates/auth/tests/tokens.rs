@@ -14,6 +14,7 @@ const RSA: (&[u8], &[u8]) = (include_bytes!("keys/rsa.pem"), include_bytes!("key
 const EC: (&[u8], &[u8]) = (include_bytes!("keys/ec.pem"), include_bytes!("keys/ec.pub.pem"));
 const ED: (&[u8], &[u8]) = (include_bytes!("keys/ed.pem"), include_bytes!("keys/ed.pub.pem"));
 const P384: &[u8] = include_bytes!("keys/p384.pub.pem");
+const RSA_1024: &[u8] = include_bytes!("keys/rsa1024.pub.pem");
 const JWKS: &[u8] = include_bytes!("keys/jwks.json");
 const TOKENS: &str = include_str!("keys/tokens.json");
 const ISSUER: &str = "https://login.example.org";
@@ -197,11 +198,29 @@ fn what_is_no_key_is_named() {
     assert!(error(RSA.0).contains("private key"));
     assert!(error(ED.0).contains("private key"));
     assert!(error(P384).contains("P-256"));
+    assert!(error(RSA_1024).contains("2,048"));
     assert!(error(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").contains("PEM"));
     assert!(error(b"{\"keys\": []}").contains("no key"));
     assert!(error(b"{\"kty\": 7}").contains("not supported"));
     assert!(error(b"{\"keys\": 7}").contains("JSON"));
     assert!(error(b"{").contains("JSON"));
+    let jwk = |value: Value| error(value.to_string().as_bytes());
+    let short = URL_SAFE_NO_PAD.encode([1; 5]);
+    assert!(
+        jwk(json!({"kty": "OKP", "crv": "Ed25519", "x": short})).contains("32 bytes"),
+        "it ended the thread"
+    );
+    assert!(
+        jwk(json!({"kty": "RSA", "n": URL_SAFE_NO_PAD.encode([255; 128]), "e": "AQAB"})).contains("2,048")
+    );
+    let (x, y) = (URL_SAFE_NO_PAD.encode([1; 31]), URL_SAFE_NO_PAD.encode([1; 33]));
+    assert!(jwk(json!({"kty": "EC", "crv": "P-256", "x": x, "y": y})).contains("P-256"));
+    assert!(
+        jwk(json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA", "d": "AA"}]})).contains("private")
+    );
+    let many: Vec<_> = (0..33).map(|n| json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode([n; 32])})).collect();
+    assert!(jwk(json!({"keys": many})).contains("32 keys"));
+    assert_eq!(Keys::read(json!({"keys": many[1..]}).to_string().as_bytes()).unwrap().len(), 32);
     let weak = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode("short"), "kid": "x"}).to_string();
     assert!(error(weak.as_bytes()).contains("5 bytes"));
     let named = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode([7; 32]), "alg": "RS256"}).to_string();

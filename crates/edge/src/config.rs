@@ -18,6 +18,7 @@ use crate::address::network;
 use crate::decoders::{self, Table};
 use crate::limits::Flags;
 use crate::origin::AllowedOrigin;
+use crate::tokens::{Auth, AuthFlags};
 
 /// Serves browsers from a forwarder's link (--link), or directly from any ØMQ publisher (--source).
 #[derive(Debug, Clone, Parser)]
@@ -71,8 +72,8 @@ pub struct Config {
     /// decides. Repeatable.
     #[arg(long, value_name = "JSON", value_parser = decoders::table)]
     pub decoder: Vec<Table>,
-    /// Clients may publish to topics that begin with PREFIX, for example chat/; '' allows all. Off unless given: no token is
-    /// asked for, so whoever reaches the edge may. Goes to the forwarder by --recorder, or to --publish-to. Repeatable.
+    /// Everybody may publish to topics that begin with PREFIX, for example chat/; '' allows all. Off unless given, and not with
+    /// --auth jwt, where tokens say who may. Goes to the forwarder by --recorder, or to --publish-to. Repeatable.
     #[arg(long, value_name = "PREFIX")]
     pub allow_publish: Vec<String>,
     /// Without a forwarder: where a SUB or XSUB listens that is to have what clients publish, for example tcp://worker:5558.
@@ -86,6 +87,9 @@ pub struct Config {
     /// Threads that deliver, each with its own listener and connections. Default: one per core.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub tokens: AuthFlags,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub limits: Flags,
@@ -178,6 +182,11 @@ impl Config {
                 sequences: self.sequence.clone(),
             }),
         }
+    }
+
+    /// Whether tokens say who may what.
+    pub(crate) fn asks_for_tokens(&self) -> bool {
+        self.tokens.auth != Auth::None
     }
 
     fn only_with_source(&self) -> Option<&'static str> {

@@ -10,12 +10,12 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 use trestle_hub::ws::{Deflate, Handshake, HandshakeError, HeaderLines};
-use trestle_hub::{ErrorCode, Grant, Protocol, Unpublished};
+use trestle_hub::{Denied, ErrorCode, Grant, Protocol, Unpublished, Unverified};
 use warp::Filter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::FullPath;
@@ -31,6 +31,7 @@ use crate::metrics::{Label as _, Refusal, ShardMetrics};
 use crate::origin::Origins;
 use crate::publish::pace::Pace;
 use crate::publish::{Outcome, Publications, post};
+use crate::tokens::Tokens;
 
 /// What the page may do: nothing that does not come from here.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -42,6 +43,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 /// What makes a repeat known (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// How to ask with success (RFC 6750 §3).
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"trestle\"");
 /// A place becomes free when a client goes: nobody knows when.
 const ROOM_AFTER_SECONDS: u32 = 5;
 /// Known to nginx.
@@ -77,6 +80,7 @@ pub(crate) struct Door {
     pub(crate) room: Arc<Room>,
     pub(crate) floods: Arc<Floods>,
     pub(crate) origins: Arc<Origins>,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) draining: Draining,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) topics: TopicBounds,
@@ -101,13 +105,14 @@ impl Door {
 
     /// The place of a client that may stay; or the answer to one for whom it is too early, or who is one too many. That
     /// comes before there is anything of a session, so that a storm costs little more than reading its requests.
-    fn admit(&self, visitor: &Visitor) -> Result<Guest, Box<Response>> {
+    fn admit(&self, visitor: &Visitor, grant: &Grant) -> Result<Guest, Box<Response>> {
         if !self.upstream.is_ready() {
             let why = "not ready: nothing has come from upstream yet";
             self.note(Refusal::NotReady, why, visitor.address);
             return Err(unavailable(why, Duration::ZERO).into());
         }
         let guest = self.room.stay(&visitor.place, visitor.address);
+        let guest = guest.and_then(|mut guest| self.room.know(&mut guest, grant).map(|()| guest));
         let guest = guest.map_err(|full| self.turn_away(full, visitor.address))?;
         self.admission.admit(Instant::now()).map(|()| guest).map_err(|after| {
             let why = "too many clients connect at the moment";
@@ -129,6 +134,11 @@ impl Door {
                 StatusCode::TOO_MANY_REQUESTS,
                 "as many connections are open from this address as may be",
             ),
+            Full::Subject => (
+                Refusal::SubjectConnections,
+                StatusCode::TOO_MANY_REQUESTS,
+                "as many connections are open of this token's subject as it says",
+            ),
         };
         let mut response = self.refuse(refusal, status, why, address);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ROOM_AFTER_SECONDS));
@@ -148,6 +158,14 @@ impl Door {
         tracing::debug!(%address, why, "a publication is refused");
         self.floods.note(code.as_str(), address);
         self.publications.refuse(Unpublished::new(code, why))
+    }
+
+    /// Says that a token is needed, and why the one that came does not count (RFC 6750 §3).
+    fn unauthorized(&self, unverified: &Unverified, address: IpAddr) -> Response {
+        let mut response =
+            self.refuse(Refusal::Unauthorized, StatusCode::UNAUTHORIZED, &unverified.reason, address);
+        response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        response
     }
 
     fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, address: IpAddr) -> Response {
@@ -191,17 +209,18 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
                 if let Err(why) = door.post_pace.take(visitor.address, Instant::now()) {
                     return published(&door.refuse_publication(ErrorCode::RateLimited, why, visitor.address));
                 }
+                let (query, token) = door.tokens.part(&query);
+                let grant = match door.tokens.need(&headers, token.as_deref()) {
+                    Ok(grant) => grant,
+                    Err(Unverified { code, reason }) => {
+                        let mut response = published(&door.refuse_publication(code, reason, visitor.address));
+                        response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+                        return response;
+                    }
+                };
                 let key = headers.get(IDEMPOTENCY_KEY).map(HeaderValue::as_bytes);
-                published(
-                    &post::publish(
-                        (&door.publications, door.publications.anybody()),
-                        door.post_bounds,
-                        &query,
-                        key,
-                        body,
-                    )
-                    .await,
-                )
+                let publications = (&door.publications, &*grant);
+                published(&post::publish(publications, door.post_bounds, &query, key, body).await)
             }
         });
     let file = warp::get()
@@ -271,11 +290,19 @@ async fn handshake(
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
         return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, visitor.address);
     };
+    let (query, token) = door.tokens.part(&query);
     let topics = match topics(&query, protocol, door.topics) {
         Ok(topics) => topics,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
-    let guest = match door.admit(&visitor) {
+    let grant = match door.tokens.grant(&headers, token.as_deref()) {
+        Ok(Some(grant)) => grant,
+        // It has ten seconds to show one.
+        Ok(None) if protocol.may_authenticate() && topics.is_empty() => Arc::new(Grant::nothing()),
+        Ok(None) => return door.unauthorized(&door.tokens.missing(), visitor.address),
+        Err(unverified) => return door.unauthorized(&unverified, visitor.address),
+    };
+    let guest = match door.admit(&visitor, &grant) {
         Ok(guest) => guest,
         Err(refusal) => return *refusal,
     };
@@ -283,7 +310,6 @@ async fn handshake(
         let why = "this connection cannot be upgraded; HTTP/1.1 is needed";
         return door.refuse(Refusal::Malformed, StatusCode::BAD_REQUEST, why, visitor.address);
     };
-    let grant = Arc::clone(door.publications.anybody());
     let (stands, standing) = oneshot::channel();
     let deflate = handshake.deflate.map(|(deflate, _)| deflate).filter(|_| protocol.may_compress());
     let _ = door.openings.send(Opening { protocol, deflate, topics, guest, grant, upgrade, stands });
@@ -298,11 +324,20 @@ async fn handshake(
 /// Grants a stream of server-sent events, of which the shard makes the body.
 fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor) -> Response {
     let last_event_id = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let wanted = match events::parse(query, last_event_id, door.topics) {
+    let (query, token) = door.tokens.part(query);
+    let wanted = match events::parse(&query, last_event_id, door.topics) {
         Ok(wanted) => wanted,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
-    let guest = match door.admit(visitor) {
+    let grant = match door.tokens.need(headers, token.as_deref()) {
+        Ok(grant) => grant,
+        Err(unverified) => return door.unauthorized(&unverified, visitor.address),
+    };
+    let denied: Result<(), Denied> = wanted.topics.iter().try_for_each(|topic| grant.may_subscribe(topic));
+    if let Err(denied) = denied {
+        return door.refuse(Refusal::Topic, StatusCode::FORBIDDEN, &denied.to_string(), visitor.address);
+    }
+    let guest = match door.admit(visitor, &grant) {
         Ok(guest) => guest,
         Err(refusal) => return *refusal,
     };
@@ -313,11 +348,7 @@ fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // A proxy that gathers a response before it passes it on would never be done.
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    response.extensions_mut().insert(Granted {
-        wanted,
-        guest,
-        grant: Arc::clone(door.publications.anybody()),
-    });
+    response.extensions_mut().insert(Granted { wanted, guest, grant });
     response
 }
 

@@ -39,6 +39,7 @@ mod publish;
 mod recorder;
 mod shard;
 pub mod tally;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -49,6 +50,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
+use trestle_hub::Grant;
 use trestle_hub::encode::GoodbyeReason;
 use trestle_process::private_http::{self, Private, Readiness};
 use trestle_recorder::Log;
@@ -63,6 +65,7 @@ use limits::{Floods, Room};
 use metrics::ShardMetrics;
 use origin::Origins;
 use publish::pace::Pace;
+use tokens::Tokens;
 
 /// How often [`Running::ready`] looks.
 const READY_POLL: Duration = Duration::from_millis(5);
@@ -103,6 +106,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (rate, token) = (config.limits.connection_rate()?, config.link_token()?);
     let way = publish::Way::of(&config)?;
     let decoders = Arc::new(decoders::of(&config)?);
+    let publish = config.allow_publish.iter().map(|prefix| prefix.as_bytes()).collect();
+    let tokens = Arc::new(Tokens::of(&config.tokens, Grant { publish, ..Grant::everything() })?);
     shard::raise_limit();
     let listeners = shard::listeners(config.listen, config.shards(), config.limits.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
@@ -138,7 +143,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let room = Arc::new(Room::new(proxies, connections_max, address_connections_max));
     let floods = Arc::new(Floods::default());
     let post_pace = Arc::new(Pace::new(limits.publications_per_second, Instant::now()));
-    let origins = Arc::new(Origins::new(&config.allow_origin, config.require_origin, false));
+    let origins = Arc::new(Origins::new(
+        &config.allow_origin,
+        config.require_origin,
+        config.tokens.auth_cookie.is_some(),
+    ));
     let (stop, stopping) = watch::channel(false);
     let (failed, failures) = mpsc::unbounded_channel();
     let (occupied, emptied) = Emptied::new();
@@ -167,6 +176,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             room: Arc::clone(&room),
             floods: Arc::clone(&floods),
             origins: Arc::clone(&origins),
+            tokens: Arc::clone(&tokens),
             draining: drain.draining(),
             occupied: occupied.clone(),
             stopping: stopping.clone(),
@@ -181,7 +191,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         move || readiness(&upstream, &draining)
     };
     let private = Private {
-        registry: metrics::registry(counts, upstream, log, decoders, publications.outcomes()),
+        registry: metrics::registry(
+            counts,
+            upstream,
+            log,
+            decoders,
+            publications.outcomes(),
+            tokens.failures(),
+        ),
         readiness: Box::new(readiness),
     };
     let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();
@@ -189,7 +206,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tracing::info!(
         "listening on http://{address}/, gRPC on {control}, metrics on http://{metrics_address}/metrics"
     );
-    tracing::warn!("no tokens in this release: whoever reaches {address} may read every topic");
+    if !config.asks_for_tokens() {
+        tracing::warn!(
+            "--auth none: nobody is asked for a token; whoever reaches {address} may read every topic"
+        );
+    }
     Ok(Running {
         address,
         control,

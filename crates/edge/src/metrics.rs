@@ -19,6 +19,7 @@ use trestle_recorder::Log;
 use crate::ingest::Upstream;
 use crate::publish::Outcomes;
 use crate::tally::Tally;
+use crate::tokens::Failures;
 
 /// Why a connection, or a request for a WebSocket or an event stream, was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub enum Refusal {
     Connections,
     /// The client's address has as many as `--address-connections-max` allows.
     AddressConnections,
+    /// The token's subject has as many as its `max_connections` says.
+    SubjectConnections,
+    /// No token came where one is needed, or it does not count.
+    Unauthorized,
     /// A page from elsewhere asks, or nobody says whose page it is.
     Origin,
     /// No whole request came within `--handshake-timeout`.
@@ -77,6 +82,8 @@ impl Label for Refusal {
         Self::ConnectionRate,
         Self::Connections,
         Self::AddressConnections,
+        Self::SubjectConnections,
+        Self::Unauthorized,
         Self::Origin,
         Self::HandshakeTimeout,
         Self::Head,
@@ -93,6 +100,8 @@ impl Label for Refusal {
             Self::ConnectionRate => "connection_rate",
             Self::Connections => "connections",
             Self::AddressConnections => "address_connections",
+            Self::SubjectConnections => "subject_connections",
+            Self::Unauthorized => "unauthorized",
             Self::Origin => "origin",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Head => "head",
@@ -231,11 +240,12 @@ pub(crate) fn registry(
     log: Arc<Log>,
     decoders: Arc<Decoders>,
     publications: Arc<Outcomes>,
+    tokens: Arc<Failures>,
 ) -> Registry {
     let mut registry = Registry::with_prefix("trestle_edge");
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The running build", build);
-    registry.register_collector(Box::new(Edge { shards, upstream, log, decoders, publications }));
+    registry.register_collector(Box::new(Edge { shards, upstream, log, decoders, publications, tokens }));
     registry
 }
 
@@ -246,12 +256,14 @@ struct Edge {
     log: Arc<Log>,
     decoders: Arc<Decoders>,
     publications: Arc<Outcomes>,
+    tokens: Arc<Failures>,
 }
 
 impl Collector for Edge {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut page = Page(encoder);
         self.sessions(&mut page)?;
+        self.tokens(&mut page)?;
         self.deliveries(&mut page)?;
         self.told(&mut page)?;
         self.publications(&mut page)?;
@@ -268,6 +280,16 @@ impl Edge {
     fn sums<L: Label>(&self, name: &str, of: impl Fn(&ShardMetrics) -> &Tallies<L>) -> Vec<(Labels, u64)> {
         let sum = |label: L| self.shards.iter().map(|shard| of(shard).of(label).value()).sum();
         L::ALL.iter().map(|label| (vec![(name.to_owned(), label.text())], sum(*label))).collect()
+    }
+
+    fn tokens(&self, page: &mut Page<'_>) -> fmt::Result {
+        let label = |(cause, n): (&str, u64)| (vec![("cause".to_owned(), cause.to_owned())], n);
+        let failures: Vec<_> = self.tokens.each().map(label).collect();
+        page.counters(
+            "auth_failures",
+            "Tokens that did not count, and requests that needed one and had none",
+            &failures,
+        )
     }
 
     fn sessions(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -468,7 +490,8 @@ pub(crate) mod tests {
         batch.push([&b"topic"[..]], Stamp::default());
         log.append(&mut batch);
         let mut page = String::new();
-        let registry = registry(shards.to_vec(), upstream, log, Arc::default(), Arc::default());
+        let registry =
+            registry(shards.to_vec(), upstream, log, Arc::default(), Arc::default(), Arc::default());
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
         page
     }

@@ -55,6 +55,11 @@ impl Protocol {
         !self.is_zws()
     }
 
+    /// Whether a client can show a token after the handshake.
+    pub const fn may_authenticate(self) -> bool {
+        matches!(self, Self::Json | Self::Proto)
+    }
+
     /// How its events are encoded.
     pub(crate) const fn format(self) -> Format {
         match self {

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use trestle_hub::Grant;
+
 use super::counter::{Counter, Held};
 use crate::address::{Proxies, Site};
 
@@ -13,6 +15,8 @@ pub(crate) enum Full {
     Edge,
     /// For this address.
     Address,
+    /// For the subject of this token.
+    Subject,
 }
 
 /// The one room of the process, over all its shards.
@@ -23,6 +27,7 @@ pub(crate) struct Room {
     address_connections_max: Option<u32>,
     all: Arc<Counter<()>>,
     addresses: Arc<Counter<Site>>,
+    subjects: Arc<Counter<Box<str>>>,
 }
 
 /// The place of a TCP connection.
@@ -39,6 +44,7 @@ pub(crate) struct Guest {
     pub(crate) address: IpAddr,
     _place: Arc<Place>,
     _behind_proxy: Option<Arc<Held<Site>>>,
+    of_subject: Option<Arc<Held<Box<str>>>>,
 }
 
 impl Room {
@@ -47,8 +53,8 @@ impl Room {
         connections_max: Option<u32>,
         address_connections_max: Option<u32>,
     ) -> Self {
-        let (all, addresses) = Default::default();
-        Self { proxies, connections_max, address_connections_max, all, addresses }
+        let (all, addresses, subjects) = Default::default();
+        Self { proxies, connections_max, address_connections_max, all, addresses, subjects }
     }
 
     pub(crate) fn proxies(&self) -> &Proxies {
@@ -68,7 +74,18 @@ impl Room {
             Some(_) => None,
             None => self.of_address(address)?.map(Arc::new),
         };
-        Ok(Guest { address, _place: Arc::clone(place), _behind_proxy: behind_proxy })
+        let place = Arc::clone(place);
+        Ok(Guest { address, _place: place, _behind_proxy: behind_proxy, of_subject: None })
+    }
+
+    /// The client is who its token says, of whom `max_connections` may be here.
+    pub(crate) fn know(&self, guest: &mut Guest, grant: &Grant) -> Result<(), Full> {
+        let (Some(subject), Some(max)) = (&grant.subject, grant.max_connections) else { return Ok(()) };
+        if guest.of_subject.is_none() {
+            let held = self.subjects.take(subject.clone(), max).ok_or(Full::Subject)?;
+            guest.of_subject = Some(Arc::new(held));
+        }
+        Ok(())
     }
 
     fn of_address(&self, address: IpAddr) -> Result<Option<Held<Site>>, Full> {
@@ -96,6 +113,29 @@ mod tests {
         let again = [room.enter(ip("::ffff:192.0.2.1")).unwrap()];
         assert_eq!(room.enter(ip("192.0.2.1")).unwrap_err(), Full::Address);
         drop((other, again));
+    }
+
+    #[test]
+    fn a_subject_has_as_many_places_as_its_token_says() {
+        let room = Room::new(Proxies::default(), None, None);
+        let place = Arc::new(room.enter(ip("192.0.2.1")).unwrap());
+        let guest = || room.stay(&place, ip("192.0.2.1")).unwrap();
+        let grant = |subject: &str, max_connections| Grant {
+            subject: Some(subject.into()),
+            max_connections,
+            ..Grant::everything()
+        };
+        let mut of_ann = [guest(), guest()];
+        for guest in &mut of_ann {
+            room.know(guest, &grant("ann", Some(2))).unwrap();
+            // Another token of the same connection.
+            room.know(guest, &grant("ann", Some(2))).unwrap();
+        }
+        assert_eq!(room.know(&mut guest(), &grant("ann", Some(2))), Err(Full::Subject));
+        room.know(&mut guest(), &grant("eve", Some(1))).unwrap();
+        room.know(&mut guest(), &grant("ann", None)).unwrap();
+        drop(of_ann);
+        room.know(&mut guest(), &grant("ann", Some(2))).unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What browsers publish, on its way upward: one typed channel, from all who take publications to the one who sends them.
 //!
-//! A [`Grant`] decides who may, `pace` how fast by `POST`, `forwarder` hands over to a forwarder, `socket` sends where there is none, `post` is what a
+//! A `Grant` decides who may, `pace` how fast by `POST`, `forwarder` hands over to a forwarder, `socket` sends where there is none, `post` is what a
 //! `POST /publish` says. Nothing waits without end: what cannot go on its way at once is refused.
 
 mod answer;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use trestle_hub::encode::Publish;
-use trestle_hub::{ErrorCode, Grant, Unpublished};
+use trestle_hub::{ErrorCode, Unpublished};
 use trestle_messages::Position;
 use trestle_process::exit::Exit;
 use trestle_process::source::Endpoint;
@@ -39,8 +39,6 @@ type Jobs = mpsc::UnboundedReceiver<Job>;
 /// Where publications are handed in, from any thread.
 #[derive(Clone)]
 pub(crate) struct Publications {
-    /// What `--allow-publish` lets everybody do.
-    anybody: Arc<Grant>,
     /// As many wait as [`OnTheWay`] lets.
     jobs: mpsc::UnboundedSender<Job>,
     on_the_way: Arc<OnTheWay>,
@@ -69,11 +67,6 @@ impl Publications {
         self.on_the_way.outcomes.count(&outcome);
         outcome
     }
-
-    /// What whoever comes may do, where no tokens are asked for.
-    pub(crate) fn anybody(&self) -> &Arc<Grant> {
-        &self.anybody
-    }
 }
 
 /// Where publications go.
@@ -94,8 +87,13 @@ impl Way {
     /// An [`Exit`] with code 64 that names the flags at fault.
     pub(crate) fn of(config: &Config) -> Result<Self, Exit> {
         match (&config.allow_publish[..], &config.recorder, &config.publish_to) {
+            ([_, ..], _, _) if config.asks_for_tokens() => Err(Exit::usage(
+                "--allow-publish and --auth jwt exclude each other: tokens say who may publish what",
+            )),
+            (_, Some(_), None) if config.asks_for_tokens() => Ok(Self::Forwarder),
+            (_, None, Some(endpoint)) if config.asks_for_tokens() => Ok(Self::Socket(endpoint.clone())),
             ([], _, None) => Ok(Self::Off),
-            ([], _, Some(_)) => Err(Exit::usage(
+            ([], None, Some(_)) => Err(Exit::usage(
                 "--publish-to needs --allow-publish PREFIX, which says what may be published",
             )),
             (_, Some(_), Some(_)) => Err(Exit::usage(
@@ -128,13 +126,11 @@ pub(crate) fn start(
         (Way::Forwarder, Some(options)) => Some(tokio::spawn(forwarder::serve(Arc::clone(options), taken))),
         _ => None,
     };
-    if serving.is_some() {
+    if serving.is_some() && !config.asks_for_tokens() {
         let prefixes = &config.allow_publish;
         tracing::warn!(?prefixes, "clients may publish to these prefixes, whoever they are");
     }
-    let publish = config.allow_publish.iter().map(|prefix| prefix.as_bytes()).collect();
-    let anybody = Arc::new(Grant { publish, ..Grant::everything() });
-    let publications = Publications { anybody, jobs, on_the_way: Arc::default() };
+    let publications = Publications { jobs, on_the_way: Arc::default() };
     Ok((publications, serving.map(|task| task.abort_handle())))
 }
 

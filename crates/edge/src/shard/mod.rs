@@ -35,6 +35,7 @@ use crate::publish::Publications;
 use crate::publish::pace::Pace;
 use crate::publish::post::Bounds;
 use crate::recorder::Questions;
+use crate::tokens::Tokens;
 use state::{Answered, State};
 
 pub(crate) use files::raise_limit;
@@ -73,6 +74,7 @@ pub(crate) struct Options {
     pub(crate) room: Arc<Room>,
     pub(crate) floods: Arc<Floods>,
     pub(crate) origins: Arc<Origins>,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) draining: Draining,
     /// Dropped when the shard drains and its last client has gone.
     pub(crate) occupied: Occupied,
@@ -114,6 +116,7 @@ fn run(listener: std::net::TcpListener, options: Options) -> anyhow::Result<()> 
             room: Arc::clone(&options.room),
             floods: Arc::clone(&options.floods),
             origins: Arc::clone(&options.origins),
+            tokens: Arc::clone(&options.tokens),
             draining: options.draining.clone(),
             metrics: Arc::clone(&metrics),
             topics: TopicBounds {

@@ -21,9 +21,9 @@ use trestle_messages::Position;
 use super::Options;
 use crate::drain::Order;
 use crate::ingest::{InterestSender, Upstream};
-use crate::limits::{Floods, Guest};
+use crate::limits::{Floods, Guest, Room};
 use crate::memory::{self, Tide};
-use crate::metrics::{DropCause, ShardMetrics};
+use crate::metrics::{DropCause, Refusal, ShardMetrics};
 use crate::publish::{Outcome, Publications};
 
 /// Bytes read from a socket at once, into one buffer for all of them.
@@ -71,6 +71,7 @@ pub(crate) struct State {
     answers: mpsc::UnboundedSender<Answered>,
     metrics: Arc<ShardMetrics>,
     floods: Arc<Floods>,
+    room: Arc<Room>,
     ticks: u32,
     /// Of clients.
     tide: Tide,
@@ -98,6 +99,9 @@ impl State {
     pub(super) fn new(options: Options, answers: mpsc::UnboundedSender<Answered>) -> Self {
         let mut hub = Hub::new(options.name, options.limits, options.log, Instant::now());
         hub.set_decoders(options.decoders);
+        if let Some(verifier) = options.tokens.verifier() {
+            hub.set_verifier(verifier);
+        }
         hub.set_can_ask(options.questions.is_some());
         Self {
             hub,
@@ -119,6 +123,7 @@ impl State {
             answers,
             metrics: options.metrics,
             floods: options.floods,
+            room: options.room,
             ticks: 0,
             tide: Tide::default(),
         }
@@ -393,6 +398,7 @@ impl State {
 
     /// Visits each socket for which there is something, sends interest upward, shows the counts.
     fn flush(&mut self) {
+        self.seat_subjects();
         for (ticket, publish) in self.hub.take_publications() {
             let answers = self.answers.clone();
             self.publications.hand_in(publish, move |outcome| {
@@ -438,6 +444,18 @@ impl State {
         self.metrics.conflated.set(conflated);
         self.metrics.outboxes_closed.set(counts.closed_full);
         self.metrics.subscriptions.set(self.hub.n_subscriptions() as u64);
+    }
+
+    /// Who showed its first token on the connection has its subject's place, or has to go.
+    fn seat_subjects(&mut self) {
+        for id in self.hub.take_admitted() {
+            let Some(guest) = self.guests.get_mut(&id) else { continue };
+            if self.room.know(guest, self.hub.grant(id)).is_err() {
+                self.metrics.refusals.of(Refusal::SubjectConnections).add(1);
+                tracing::debug!(address = %guest.address, "closed: its token's subject has no place left");
+                self.hub.turn_out(id, CloseCode::TooManyRequests);
+            }
+        }
     }
 
     /// What clients said and were refused, with where they are.

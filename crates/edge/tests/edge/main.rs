@@ -34,4 +34,5 @@ mod shutdown;
 mod silence;
 mod slow;
 mod source;
+mod tokens;
 mod zws;
