@@ -1,6 +1,7 @@
 /** The client where no WebSocket gets through: event streams instead. Against the real edge, and its parser alone. */
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, afterEach, before, test } from "node:test";
 import { WebSocket } from "ws";
 import { SseParser } from "../../web/client/sse.js";
@@ -101,6 +102,30 @@ test("publishing, refusals and leaving go the same way", { skip }, async () => {
     return connections <= 1;
   });
   assert.deepEqual([client.state, of("waiting").length], ["open", 2]);
+});
+
+test("a token that allows some topics is enough to come, and shown with each request", async () => {
+  const seen = new Set();
+  const server = createServer(({ url, headers }, response) => {
+    seen.add(headers.authorization);
+    if (!url.includes("topic=jobs%2F")) {
+      response.writeHead(403).end("topics to subscribe to begin with `jobs/`\n");
+      return;
+    }
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write('event: reply\ndata: {"reply":{"id":0,"subscribed":{"topics":["jobs/"],"position":"p0","recorded":"all"}}}\n\n');
+  });
+  server.on("upgrade", (_, socket) => socket.destroy());
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const client = connect(`ws://127.0.0.1:${server.address().port}/ws`, { WebSocket, reconnectMinMs: 20, getToken: () => "t.o.k" });
+  clients.push(client);
+  const [may, mayNot] = [client.subscribe("jobs/"), client.subscribe("secret/")];
+  assert.equal((await may.ready).position, "p0");
+  await assert.rejects(mayNot.ready, ({ code, reason }) => code === "forbidden" && /jobs/.test(reason));
+  assert.deepEqual([client.state, ...seen], ["open", "Bearer t.o.k"]);
+  client.close();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
 });
 
 test("without a fallback it goes on trying WebSockets", { skip }, async () => {

@@ -9,7 +9,7 @@ import { base64Bytes } from "./topic.js";
 /** Heartbeats while there is no stream that would bring any. */
 const HEARTBEAT_MS = 25_000;
 /** What a status says in the terms of close codes. */
-const CLOSES = new Map([[401, 4401], [403, 4503], [429, 1013], [503, 1013]]);
+const CLOSES = new Map([[401, 4401], [429, 1013], [503, 1013]]);
 
 export class EventStreams {
   #base;
@@ -47,7 +47,8 @@ export class EventStreams {
     try {
       const response = await this.#get("events", [["topic", ""], ["exact", "true"]], this.#probe.signal);
       this.#probe.abort();
-      if (!response.ok) {
+      // A token that does not allow even this one topic may allow others: each is told for itself.
+      if (!response.ok && response.status !== 403) {
         this.#end(CLOSES.get(response.status) ?? 1006, `status ${response.status} of ${this.#base.host}`);
         return;
       }
