@@ -31,12 +31,12 @@ impl Hub {
             let Some(mut backlog) = self.sessions[id as usize].backlog.take() else {
                 return Ok(Visit::Drained);
             };
-            let next = backlog.next;
+            let (next, lost, n_shed) = (backlog.next, backlog.lost, backlog.n_shed);
             let items = self.gather(id, &mut backlog, &mut segments_left);
             if self.missing_before(id, &backlog, next).is_some() {
                 // The log dropped it while it was read.
                 give_back(&mut backlog, items);
-                backlog.next = next;
+                (backlog.next, backlog.lost, backlog.n_shed) = (next, lost, n_shed);
                 self.sessions[id as usize].backlog = Some(backlog);
                 continue;
             }

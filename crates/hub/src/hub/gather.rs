@@ -122,15 +122,17 @@ impl Hub {
             gathering.finish(self.routed, &self.latest, &mut self.counts.conflated);
         }
         let looked_at = pending.looked_at();
-        let Gathering { items, n_replaced, .. } = gathering;
-        // Where nothing of what was shed is there any more nothing of it is told: who ended what it was for does not ask.
-        let has_seen_all = looked_at >= self.routed;
-        if items.is_empty() && (backlog.n_shed == 0 || has_seen_all) {
-            backlog.n_shed = 0;
-            // All that was looked at is passed over now, and not again.
+        let Gathering { items, n_replaced, n_shed, loss, .. } = gathering;
+        if items.is_empty() {
+            // All that was looked at is passed over now, and not again. What was shed of it is told before what comes next.
             backlog.next = if nothing_more { self.routed } else { looked_at };
             backlog.lag_events = backlog.lag_events.saturating_sub(n_replaced);
             self.counts.conflated += n_replaced;
+            (backlog.lost, backlog.n_shed) = (loss, backlog.n_shed.saturating_sub(n_shed));
+            if looked_at >= self.routed {
+                // Of the rest nothing is there any more: who ended what it was for does not ask.
+                backlog.n_shed = 0;
+            }
         }
         (backlog.ended, backlog.listed) = (ended, listed);
         items

@@ -171,3 +171,32 @@ fn a_client_that_reads_is_not_closed_for_a_slow_shard() {
     assert_eq!(told, [&["welcome 25000 @0", "event x @1 one"][..], &lost, &[&last]].concat());
     assert_eq!((world.hub.counts().closed_slow, world.hub.counts().overrun), (0, 5 + 1 + 9));
 }
+
+/// What was dropped lay in more segments of the log than are looked at in one visit, before a message that stayed. Nothing of it
+/// was to be sent, so each visit began where the one before had, and the client got nothing any more.
+#[test]
+fn much_that_was_dropped_is_passed_over_in_the_end() {
+    const DROPPED: usize = 700;
+    let mut world = World::new(outbox(2_000), RecordRules::everything());
+    let client = world.open(Protocol::Json, std::iter::empty::<&[u8]>());
+    world.say(client, r#"{"id":1,"subscribe":{"topics":["keep"]}}"#);
+    world.say(client, r#"{"id":2,"subscribe":{"topics":["x"],"policy":"drop_oldest"}}"#);
+    (world.clients[client].reads, world.clients[client].socket.room) = (false, 10);
+    world.publish(b"x", b"in part");
+    world.publish(b"keep", b"first");
+    for n in 0..DROPPED {
+        world.publish(b"x", n.to_string().as_bytes());
+    }
+    world.publish(b"keep", b"last");
+    (world.clients[client].reads, world.clients[client].socket.room) = (true, usize::MAX);
+    world.settle();
+    let seen = world.clients[client].seen.iter();
+    let said: Vec<_> = seen.map(|seen| show(Protocol::Json, seen).trim_end().to_owned()).collect();
+    for text in ["keep @2 first", "lost x", "keep @703 last"] {
+        assert!(said.iter().any(|line| line.contains(text)), "no {text} in {said:?}");
+    }
+    let n_events = world.n_events(client);
+    let lost = said.iter().filter(|line| line.starts_with("lost x slow_consumer"));
+    let lost: u64 = lost.map(|line| line.split(' ').nth(3).unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(lost + n_events, DROPPED as u64 + 3, "{said:?}");
+}

@@ -35,6 +35,9 @@ pub(super) struct World {
     pub(super) reaps: bool,
 }
 
+/// More than any visit needs, of a log as large as these tests' are.
+const TURNS_MAX: usize = 10_000;
+
 impl World {
     pub(super) fn new(limits: Limits, rules: RecordRules) -> Self {
         Self::with_log(64 << 20, limits, rules)
@@ -230,8 +233,10 @@ impl World {
     fn visit(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let session = client.session.expect("only who is here is visited");
-        let mut visit = Visit::Again;
+        let (mut visit, mut turns) = (Visit::Again, 0);
         while visit == Visit::Again {
+            turns += 1;
+            assert!(turns < TURNS_MAX, "a visit comes to no end");
             visit = self.hub.visit(session, |slices| client.socket.write(slices));
         }
         client.is_blocked = visit == Visit::Blocked;
