@@ -7,7 +7,8 @@ use warp::http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, UPGRADE};
 use warp::http::{HeaderMap, Method, Request, StatusCode};
 use warp::reply::Response;
 
-use crate::http::{self, Door};
+use crate::door::{self, Door};
+use crate::http;
 use crate::metrics::Refusal;
 use crate::origin::Origins;
 
@@ -36,7 +37,7 @@ impl Door {
                 "/publish" if request.method() == Method::POST => {
                     http::published(&self.publications.refuse(Unpublished::new(ErrorCode::Forbidden, why)))
                 }
-                _ => http::text(StatusCode::FORBIDDEN, format!("{why}\n")),
+                _ => door::text(StatusCode::FORBIDDEN, format!("{why}\n")),
             };
             self.origins.share(headers, response.headers_mut());
             return Err(response.into());

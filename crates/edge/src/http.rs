@@ -8,30 +8,24 @@ use std::time::{Duration, Instant};
 
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
-use tokio::sync::{mpsc, oneshot};
-use trestle_hub::ws::{Deflate, Handshake, HandshakeError, HeaderLines};
-use trestle_hub::{Denied, ErrorCode, Grant, Protocol, Unpublished, Unverified};
+use tokio::sync::oneshot;
+use trestle_hub::ws::{Handshake, HandshakeError, HeaderLines};
+use trestle_hub::{Denied, ErrorCode, Grant, Protocol, Unverified};
 use warp::Filter;
 use warp::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    ETAG, HOST, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
-use crate::admission::Admission;
 use crate::assets::{self, Asset};
-use crate::drain::Draining;
+use crate::door::{BEARER, Door, Opening, Visitor, text, unavailable};
 use crate::events::{self, Granted, TopicBounds};
-use crate::ingest::Upstream;
-use crate::limits::{Floods, Full, Guest, Place, Room};
-use crate::metrics::{Label as _, Refusal, ShardMetrics};
-use crate::origin::Origins;
-use crate::publish::pace::Pace;
-use crate::publish::{Outcome, Publications, post};
-use crate::tokens::Tokens;
+use crate::metrics::Refusal;
+use crate::publish::{Outcome, post};
 
 /// What the page may do: nothing that does not come from here.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -43,136 +37,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 /// What makes a repeat known (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// How to ask with success (RFC 6750 §3).
-const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"trestle\"");
-/// A place becomes free when a client goes: nobody knows when.
-const ROOM_AFTER_SECONDS: u32 = 5;
 /// Known to nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// Who asks, put into each request by the accept loop: where it is, and the place of its connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Visitor {
-    pub(crate) address: IpAddr,
-    pub(crate) place: Arc<Place>,
-}
-
-/// An accepted handshake, on its way to the shard.
-pub(crate) struct Opening {
-    pub(crate) protocol: Protocol,
-    /// What the 101 agrees to.
-    pub(crate) deflate: Option<Deflate>,
-    /// The URL's `topic`s.
-    pub(crate) topics: Vec<Vec<u8>>,
-    pub(crate) guest: Guest,
-    pub(crate) grant: Arc<Grant>,
-    pub(crate) upgrade: OnUpgrade,
-    /// Told when the subscriptions stand: then the 101 may go out.
-    pub(crate) stands: oneshot::Sender<()>,
-}
-
-/// What the routes know of their shard: where accepted handshakes go, and what is asked and counted before.
-#[derive(Clone)]
-pub(crate) struct Door {
-    pub(crate) openings: mpsc::UnboundedSender<Opening>,
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) room: Arc<Room>,
-    pub(crate) floods: Arc<Floods>,
-    pub(crate) origins: Arc<Origins>,
-    pub(crate) tokens: Arc<Tokens>,
-    pub(crate) draining: Draining,
-    pub(crate) metrics: Arc<ShardMetrics>,
-    pub(crate) topics: TopicBounds,
-    pub(crate) publications: Publications,
-    pub(crate) post_pace: Arc<Pace>,
-    pub(crate) post_bounds: post::Bounds,
-}
-
-impl Door {
-    /// The answer to every request while the edge drains.
-    pub(crate) fn is_shut(&self, headers: &HeaderMap) -> Option<Response> {
-        let order = self.draining.order()?;
-        if headers.contains_key(UPGRADE) {
-            self.metrics.refusals.of(Refusal::Draining).add(1);
-        }
-        // By then this edge has gone, and the next one may be there.
-        let after = order.closed.saturating_duration_since(Instant::now());
-        let mut response = unavailable("this edge is draining", after);
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        Some(response)
-    }
-
-    /// The place of a client that may stay; or the answer to one for whom it is too early, or who is one too many. That
-    /// comes before there is anything of a session, so that a storm costs little more than reading its requests.
-    fn admit(&self, visitor: &Visitor, grant: &Grant) -> Result<Guest, Box<Response>> {
-        if !self.upstream.is_ready() {
-            let why = "not ready: nothing has come from upstream yet";
-            self.note(Refusal::NotReady, why, visitor.address);
-            return Err(unavailable(why, Duration::ZERO).into());
-        }
-        let guest = self.room.stay(&visitor.place, visitor.address);
-        let guest = guest.and_then(|mut guest| self.room.know(&mut guest, grant).map(|()| guest));
-        let guest = guest.map_err(|full| self.turn_away(full, visitor.address))?;
-        self.admission.admit(Instant::now()).map(|()| guest).map_err(|after| {
-            let why = "too many clients connect at the moment";
-            self.note(Refusal::ConnectionRate, why, visitor.address);
-            unavailable(why, after).into()
-        })
-    }
-
-    /// The answer to a client for whom there is no room.
-    pub(crate) fn turn_away(&self, full: Full, address: IpAddr) -> Response {
-        let (refusal, status, why) = match full {
-            Full::Edge => (
-                Refusal::Connections,
-                StatusCode::SERVICE_UNAVAILABLE,
-                "as many connections are open here as may be",
-            ),
-            Full::Address => (
-                Refusal::AddressConnections,
-                StatusCode::TOO_MANY_REQUESTS,
-                "as many connections are open from this address as may be",
-            ),
-            Full::Subject => (
-                Refusal::SubjectConnections,
-                StatusCode::TOO_MANY_REQUESTS,
-                "as many connections are open of this token's subject as it says",
-            ),
-        };
-        let mut response = self.refuse(refusal, status, why, address);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ROOM_AFTER_SECONDS));
-        response
-    }
-
-    /// Counts a refusal and logs it.
-    pub(crate) fn note(&self, refusal: Refusal, why: &str, address: IpAddr) {
-        self.metrics.refusals.of(refusal).add(1);
-        tracing::debug!(%address, why, "refused");
-        self.floods.note(&refusal.text(), address);
-    }
-
-    /// Counts and logs a publication that is not taken.
-    pub(crate) fn refuse_publication(&self, code: ErrorCode, why: String, address: IpAddr) -> Outcome {
-        self.metrics.refused.of(code).add(1);
-        tracing::debug!(%address, why, "a publication is refused");
-        self.floods.note(code.as_str(), address);
-        self.publications.refuse(Unpublished::new(code, why))
-    }
-
-    /// Says that a token is needed, and why the one that came does not count (RFC 6750 §3).
-    fn unauthorized(&self, unverified: &Unverified, address: IpAddr) -> Response {
-        let mut response =
-            self.refuse(Refusal::Unauthorized, StatusCode::UNAUTHORIZED, &unverified.reason, address);
-        response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
-        response
-    }
-
-    fn refuse(&self, refusal: Refusal, status: StatusCode, why: &str, address: IpAddr) -> Response {
-        self.note(refusal, why, address);
-        text(status, format!("{why}\n"))
-    }
-}
 
 /// All routes of the public port.
 pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
@@ -441,20 +307,4 @@ fn file(path: &str, request: &HeaderMap) -> Response {
 fn is_match(known: &[u8], etag: &str) -> bool {
     let mut tags = known.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
-}
-
-/// 503, and when to ask again: in whole seconds (RFC 9110 §10.2.3), the next one where it would be less.
-fn unavailable(why: &str, after: Duration) -> Response {
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs() + 1));
-    response
-}
-
-pub(crate) fn text(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

@@ -26,6 +26,7 @@ mod assets;
 pub mod config;
 mod control;
 pub mod decoders;
+mod door;
 mod drain;
 mod events;
 mod gate;

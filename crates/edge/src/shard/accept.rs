@@ -21,8 +21,9 @@ use warp::reply::Response;
 use super::events::{Answer, Events};
 use super::files;
 use super::state::State;
+use crate::door::{Door, Visitor};
 use crate::events::Granted;
-use crate::http::{self, Door, Visitor};
+use crate::http;
 use crate::limits::Place;
 use crate::metrics::{Refusal, ShardMetrics};
 

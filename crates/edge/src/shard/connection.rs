@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use trestle_hub::{Protocol, SessionId};
 
 use super::state::State;
+use crate::door::Opening;
 use crate::drain::Draining;
-use crate::http::Opening;
 
 /// Opens a session for each accepted handshake. Its subscriptions stand before the 101 is sent. One that comes when
 /// goodbye may have been said is refused: nobody would tell it.

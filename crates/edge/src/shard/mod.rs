@@ -24,9 +24,9 @@ use trestle_hub::{Limits, wheel};
 use trestle_recorder::Log;
 
 use crate::admission::Admission;
+use crate::door::Door;
 use crate::drain::{Draining, Occupied};
 use crate::events::TopicBounds;
-use crate::http::Door;
 use crate::ingest::{InterestSender, Upstream};
 use crate::limits::{Floods, Room};
 use crate::metrics::ShardMetrics;
