@@ -157,11 +157,14 @@ test("the live page obeys its policy", { timeout: MINUTE_MS }, async () => {
     const faults = [];
     page.on("console", (message) => ["error", "warning"].includes(message.type()) && faults.push(message.text()));
     page.on("pageerror", (error) => faults.push(String(error)));
+    page.on("response", (response) => response.status() >= 400 && faults.push(`${response.status()} of ${response.url()}`));
     await page.addInitScript(() => {
       addEventListener("securitypolicyviolation", (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
     });
     await page.goto(`https://${cluster.host}/`);
-    await page.locator("#state[data-state=open]").waitFor();
+    await page.locator("#state[data-state=open]").waitFor().catch(async (error) => {
+      throw new Error(`${error.message}\n${await page.locator("body").innerText()}\n${faults.join("\n")}`);
+    });
     await until("messages", async () => Number((await page.locator("#received").textContent()).replace(/\D/g, "")) > 0);
     assert.deepEqual(faults, []);
     // The browser says of its own EventSource that it is of the same origin, and names none.
