@@ -76,6 +76,8 @@ test("what was missed comes after a cut, once and in order, for each subscriptio
   for (let cut = 0; cut < 5; cut += 1) {
     for (let i = 0; i < 20; i += 1) publisher.send(n % 2 === 0 ? "sse-b/x" : "sse-b/y", String(n++));
     if (cut % 2 === 0) await until("some of them", () => seenBy[0].length > cut * 20);
+    // Before there is a stream there is nothing to cut.
+    await until("both streams", () => subscriptions.every(({ accepted }) => accepted));
     proxy.cut();
     await seen("open", cut + 2);
   }
