@@ -29,6 +29,14 @@ impl Account {
             self.most = self.most.max(self.held.len());
         }
     }
+
+    /// A client is answered when its edge wants a topic; its publisher hears of it later, and drops what it sends before.
+    fn until_asked_for(&mut self, prefix: &str) {
+        until("to be asked for it", || {
+            self.look();
+            self.held.contains(prefix.as_bytes()).then_some(())
+        });
+    }
 }
 
 /// Numbers that look like chance, the same in each run.
@@ -47,6 +55,7 @@ fn random_prefixes_never_grow_a_publishers_trie_beyond_the_bound() {
     let edge = TestEdge::start(&format!("--source {endpoint} --interest-max {MAX} {flags}"));
     let mut good = Client::json(&edge, "/ws");
     good.subscribe(&["good"]);
+    account.until_asked_for("good");
     let (mut seed, mut clients, mut wanted) = (7, Vec::new(), Vec::new());
     for client in 0..8 {
         let mut hostile = Client::json(&edge, "/ws");
@@ -94,10 +103,7 @@ fn clients_that_come_and_go_for_many_topics_keep_no_message_waiting() {
     let edge = TestEdge::start(&format!("--source {endpoint} {flags}"));
     let mut good = Client::json(&edge, "/ws");
     good.subscribe(&["good"]);
-    until("its subscription", || {
-        account.look();
-        account.held.contains(&b"good"[..]).then_some(())
-    });
+    account.until_asked_for("good");
     let address = edge.address();
     let hostile = |nth: u64| {
         std::thread::spawn(move || {
