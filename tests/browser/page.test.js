@@ -304,6 +304,8 @@ test("hostile strings are shown as text and break nothing", async () => {
     const hosts = await page.locator(".host h3").allTextContents();
     assert.ok(hosts.includes(image) && hosts.includes("__proto__"), String(hosts).slice(0, 400));
     assert.equal(await page.locator("main img, main script, main a").count(), 0);
+    // Before another prefix takes the jobs away: a job's unit once made the page 29,620 px wide.
+    assert.deepEqual(await tooWide(page), []);
     await page.locator("#prefix").fill(image);
     await page.locator("#subscribe button").click();
     await until("a chip as text", async () => (await page.locator(".chip span").allTextContents()).includes(image));
