@@ -279,6 +279,27 @@ test("a refusal for good is said, and what is lost is counted", async () => {
   });
 });
 
+test("a page that came in part says so, and comes whole when loaded again", async () => {
+  const site = await startSite();
+  const edge = await AutoEdge.start(site.server);
+  const { page } = await chromium.open({});
+  try {
+    for (const part of ["/page.js", "/page/topics/tree.js", "/vendor/uPlot.esm.js"]) {
+      await page.route(`**${part}`, (route) => route.abort(), { times: 1 });
+      await page.goto(`${site.origin}/`);
+      await text(page, "#notice-title", "A part of this page did not come.");
+      assert.equal(await page.locator("#state-text").innerText(), "Not loaded");
+      await page.locator("#notice-action").click();
+      await text(page, "#state-text", "Live");
+      assert.ok(await page.locator("#notice").isHidden());
+    }
+  } finally {
+    await page.close();
+    await edge.stop();
+    await site.close();
+  }
+});
+
 test("hostile strings are shown as text and break nothing", async () => {
   const script = "<script>alert(1)</script>";
   const image = '"><img src=x onerror=alert(1)>';
