@@ -17,6 +17,24 @@ export async function startChromium() {
   });
 }
 
+/** What Chromium says of requests under way when the machine gets or loses a network, as with each container that starts. */
+const NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED";
+
+/** Loads a page, again where a container's start cut a part of it off. */
+export async function load(page, url) {
+  let cut = true;
+  const look = (request) => (cut ||= request.failure().errorText === NETWORK_CHANGED);
+  page.on("requestfailed", look);
+  while (cut) {
+    cut = false;
+    await page.goto(url).catch((error) => {
+      if (!error.message.includes(NETWORK_CHANGED)) throw error;
+      cut = true;
+    });
+  }
+  page.off("requestfailed", look);
+}
+
 /** Keeps a picture of the page as an artefact of the test run. */
 export async function keep(page, name) {
   mkdirSync(ARTEFACTS, { recursive: true });

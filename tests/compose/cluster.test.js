@@ -8,7 +8,7 @@ import { connect as connectHttp2 } from "node:http2";
 import { get as httpsGet } from "node:https";
 import { after, before, test } from "node:test";
 import { until } from "../browser/support/wait.js";
-import { ARTEFACTS, JsonClient, keep, listed, serveOriginalPage, startChromium } from "./clients.js";
+import { ARTEFACTS, JsonClient, keep, listed, load, serveOriginalPage, startChromium } from "./clients.js";
 import { Cluster } from "./cluster.js";
 import { Flock } from "./flock.js";
 
@@ -79,7 +79,7 @@ test("the original page receives every message published after it opened", { tim
   const pages = await Promise.all(Array.from({ length: EDGES }, () => context.newPage()));
   try {
     for (const page of pages) {
-      await page.goto(site.url);
+      await load(page, site.url);
       await page.waitForFunction(() => document.title === "open");
     }
     assert.deepEqual([...(await cluster.connections()).values()], Array(EDGES).fill(1));
@@ -207,7 +207,7 @@ async function withLivePage(check) {
   await until("no connection left", async () => [...(await cluster.connections()).values()].every((count) => count === 0));
   const page = await context.newPage();
   try {
-    await page.goto(`https://${cluster.host}/`);
+    await load(page, `https://${cluster.host}/`);
     await live(page);
     await check(page, await holder());
   } finally {
@@ -248,7 +248,7 @@ test("the live page comes back by itself on another edge when its own is killed"
 async function listen(target) {
   const page = await context.newPage();
   // Any document of this origin.
-  await page.goto(`https://${cluster.host}/client.js`);
+  await load(page, `https://${cluster.host}/client.js`);
   await page.evaluate((url) => {
     window.heard = [];
     window.named = [];
