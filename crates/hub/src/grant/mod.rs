@@ -106,6 +106,14 @@ impl Grant {
         }
     }
 
+    /// The same of several topics.
+    ///
+    /// # Errors
+    /// Why not, of the first that is refused.
+    pub fn may_subscribe_to<T: AsRef<[u8]>>(&self, topics: &[T]) -> Result<(), Denied> {
+        topics.iter().try_for_each(|topic| self.may_subscribe(topic.as_ref()))
+    }
+
     /// Whether a message of `topic` may come from the client.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::encode::{
 use crate::protocol::Protocol;
 use crate::session::{Phase, Subscription, TokenState};
 use crate::ws::CloseCode;
-use crate::{ErrorCode, Grant, Unverified, Verifier};
+use crate::{Denied, ErrorCode, Grant, Unverified, Verifier};
 
 /// So many tokens in a row that do not count, and the connection is closed: each costs a signature's verification.
 const UNVERIFIED_MAX: u8 = 3;
@@ -40,7 +40,9 @@ impl Hub {
     /// Closes a session at once: nothing goes out but what was begun, and the Close frame.
     pub fn turn_out(&mut self, id: SessionId, code: CloseCode) {
         let routed = self.routed;
+        self.sessions[id as usize].pace = None;
         self.fall_behind(id, 0);
+        // Replies and heartbeats go with the messages: behind a gap, a position would tell of what never came.
         self.backlog(id).give_up(routed);
         self.begin_close(id, code);
     }
@@ -51,8 +53,7 @@ impl Hub {
         if session.awaits_token() {
             return Err(no_token());
         }
-        let refused = topics.iter().find_map(|topic| session.grant.may_subscribe(topic.as_ref()).err());
-        refused.map_or(Ok(()), |denied| Err((denied.code(), denied.to_string())))
+        session.grant.may_subscribe_to(topics).map_err(refused)
     }
 
     /// The one over what it may say to others.
@@ -61,7 +62,7 @@ impl Hub {
         if session.awaits_token() {
             return Err(no_token());
         }
-        session.grant.may_publish(topic).map_err(|denied| (denied.code(), denied.to_string()))
+        session.grant.may_publish(topic).map_err(refused)
     }
 
     /// The session is new. Returns when its token ends, Unix seconds.
@@ -194,7 +195,7 @@ impl Hub {
     fn refuse_parked(&mut self, id: SessionId) {
         let grant = Arc::clone(&self.sessions[id as usize].grant);
         for (command, denied) in self.parked.take_denied(id, &grant) {
-            let (code, reason) = (denied.code(), denied.to_string());
+            let (code, reason) = refused(denied);
             self.refuse(id, &CommandError { id: Some(command), code, reason, unparsed: false });
         }
     }
@@ -275,6 +276,10 @@ impl Hub {
         let goodbye = Goodbye { reason: GoodbyeReason::TokenExpired, reconnect_after_ms };
         self.reply(id, &ServerMessage::Goodbye(goodbye));
     }
+}
+
+fn refused(denied: Denied) -> Refused {
+    (denied.code(), denied.to_string())
 }
 
 fn no_token() -> Refused {

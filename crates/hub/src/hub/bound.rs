@@ -80,12 +80,7 @@ impl Hub {
             return;
         }
         self.counts.closed_slow += 1;
-        self.sessions[id as usize].pace = None;
-        self.fall_behind(id, 0);
-        // Replies and heartbeats go with the messages: behind a gap, a position would tell of what never came.
-        let routed = self.routed;
-        self.backlog(id).give_up(routed);
-        self.begin_close(id, CloseCode::SlowConsumer);
+        self.turn_out(id, CloseCode::SlowConsumer);
     }
 
     /// Counts anew what waits, without what newer messages of the same topics replace.

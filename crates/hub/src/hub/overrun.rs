@@ -6,7 +6,7 @@ use trestle_recorder::Gap;
 use super::{Hub, SessionId};
 use crate::backlog::{Loss, Waiting, What};
 use crate::encode::{Lost, LostCause, LostCount, ServerMessage, Topics};
-use crate::session::Phase;
+use crate::session::{Phase, Subscription};
 
 impl Hub {
     /// The shard fell off the log and missed `messages`, those up to `until`. Each client that can be told is told that
@@ -45,16 +45,9 @@ impl Hub {
                 backlog.next = backlog.next.max(self.routed);
             }
             if is_told {
-                let topics = session.subscriptions.iter().map(|held| &*held.topic).collect::<Topics<'_>>();
-                // How much was missing where the sequence began anew nobody knows.
-                let (cause, count) = match leads_to_another_epoch(from, until) {
-                    true => (LostCause::EpochChanged, None),
-                    false => (LostCause::ShardOverrun, Some(LostCount::AtMost(messages))),
-                };
-                let frame = ServerMessage::Lost(Lost { topics, from, position: until, cause, count })
-                    .frame(session.protocol.format());
-                let what = What::Missing { cause, until, at_most: messages };
-                self.push(id, Waiting { before: self.routed, frame, what });
+                let missing =
+                    Missing { from, until, messages: Some(messages), cause: LostCause::ShardOverrun };
+                self.tell_missing(id, &missing, |_, _| true);
             }
         }
     }
@@ -70,22 +63,46 @@ impl Hub {
             if session.phase != Phase::Open || !session.protocol.is_told() {
                 continue;
             }
-            let may_want =
-                session.subscriptions.iter().filter(|held| self.may_be_recorded(&held.topic, held.exact));
-            let topics = may_want.map(|held| &*held.topic).collect::<Topics<'_>>();
-            if topics.0.is_empty() {
-                continue;
-            }
-            let is_anew = leads_to_another_epoch(gap.from, Some(gap.until));
-            let cause = if is_anew { LostCause::EpochChanged } else { LostCause::LinkHole };
-            let count = gap.messages.filter(|_| cause == LostCause::LinkHole).map(LostCount::AtMost);
-            let (from, position) = (gap.from, Some(gap.until));
-            let frame = ServerMessage::Lost(Lost { topics, from, position, cause, count })
-                .frame(session.protocol.format());
-            let what = What::Missing { cause, until: position, at_most: gap.messages.unwrap_or(0) };
-            self.push(id, Waiting { before: self.routed, frame, what });
+            let Gap { from, until, messages } = gap;
+            let missing = Missing { from, until: Some(until), messages, cause: LostCause::LinkHole };
+            self.tell_missing(id, &missing, |hub, held| hub.may_be_recorded(&held.topic, held.exact));
         }
     }
+
+    /// Tells a client, in its place, of what is missing, if that `concerns` some of its subscriptions.
+    fn tell_missing(
+        &mut self,
+        id: SessionId,
+        missing: &Missing,
+        concerns: impl Fn(&Self, &Subscription) -> bool,
+    ) {
+        let session = &self.sessions[id as usize];
+        let concerned = session.subscriptions.iter().filter(|held| concerns(self, held));
+        let topics = concerned.map(|held| &*held.topic).collect::<Topics<'_>>();
+        if topics.0.is_empty() {
+            return;
+        }
+        let Missing { from, until, messages, cause } = *missing;
+        // How much was missing where the sequence began anew nobody knows.
+        let (cause, count) = match leads_to_another_epoch(from, until) {
+            true => (LostCause::EpochChanged, None),
+            false => (cause, messages.map(LostCount::AtMost)),
+        };
+        let lost = Lost { topics, from, position: until, cause, count };
+        let frame = ServerMessage::Lost(lost).frame(session.protocol.format());
+        let what = What::Missing { cause, until, at_most: messages.unwrap_or(0) };
+        self.push(id, Waiting { before: self.routed, frame, what });
+    }
+}
+
+/// A part of the sequence that is not there.
+struct Missing {
+    from: Option<Position>,
+    until: Option<Position>,
+    /// So many at most, where that is known.
+    messages: Option<u64>,
+    /// Why, unless the sequence began anew.
+    cause: LostCause,
 }
 
 /// Whether the sequence began anew in between.

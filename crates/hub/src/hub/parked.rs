@@ -56,8 +56,8 @@ impl Parked {
     /// Takes the commands of session `id` that `grant` does not cover.
     pub(super) fn take_denied(&mut self, id: SessionId, grant: &Grant) -> Vec<(u64, Denied)> {
         let denied = |one: &Waiting| {
-            let mut topics = one.wanted.topics.iter().filter(|_| one.session == id);
-            topics.find_map(|topic| grant.may_subscribe(topic).err())
+            let is_its = one.session == id;
+            is_its.then(|| grant.may_subscribe_to(&one.wanted.topics).err()).flatten()
         };
         let taken: Vec<_> = self.waiting.iter().filter_map(|one| Some((one.command, denied(one)?))).collect();
         self.waiting.retain(|one| denied(one).is_none());
