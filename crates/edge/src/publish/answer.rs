@@ -1,11 +1,12 @@
 //! What is on its way, within its bounds, and the one answer that each gets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trestle_hub::{ErrorCode, Unpublished};
 
 use super::Outcome;
+use crate::tally::Labelled;
 
 /// Publications of the whole edge without an answer. 10,000: a second at a rate that one forwarder takes. Beyond it:
 /// `unavailable`.
@@ -30,36 +31,35 @@ impl OnTheWay {
 }
 
 /// How many publications ended how. Threads of shards and the one that sends all count.
-#[derive(Debug, Default)]
-pub(crate) struct Outcomes([AtomicU64; Outcomes::ERRORS.len() + 1]);
+#[derive(Debug)]
+pub(crate) struct Outcomes(Labelled<9>);
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Self(Labelled::new([
+            Self::PUBLISHED,
+            ErrorCode::Forbidden.as_str(),
+            ErrorCode::Unavailable.as_str(),
+            ErrorCode::Unconfirmed.as_str(),
+            ErrorCode::RateLimited.as_str(),
+            ErrorCode::InvalidTopic.as_str(),
+            ErrorCode::TooLarge.as_str(),
+            ErrorCode::BadRequest.as_str(),
+            ErrorCode::Internal.as_str(),
+        ]))
+    }
+}
 
 impl Outcomes {
-    /// What a publication may end with beside `published`.
-    const ERRORS: [ErrorCode; 8] = [
-        ErrorCode::Forbidden,
-        ErrorCode::Unavailable,
-        ErrorCode::Unconfirmed,
-        ErrorCode::RateLimited,
-        ErrorCode::InvalidTopic,
-        ErrorCode::TooLarge,
-        ErrorCode::BadRequest,
-        ErrorCode::Internal,
-    ];
+    const PUBLISHED: &str = "published";
 
     pub(super) fn count(&self, outcome: &Outcome) {
-        let nth = match outcome {
-            Ok(_) => 0,
-            Err(error) => {
-                1 + Self::ERRORS.iter().position(|code| *code == error.code).unwrap_or(Self::ERRORS.len() - 1)
-            }
-        };
-        self.0[nth].fetch_add(1, Ordering::Relaxed);
+        self.0.count(outcome.as_ref().map_or_else(|error| error.code.as_str(), |_| Self::PUBLISHED));
     }
 
     /// Each outcome's name, and how many there were.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let names = std::iter::once("published").chain(Self::ERRORS.map(ErrorCode::as_str));
-        names.zip(self.0.iter().map(|count| count.load(Ordering::Relaxed)))
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.each()
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         assert!(!on_the_way.has_room());
         drop((many, one_more));
         assert!(on_the_way.has_room());
-        let counts: Vec<_> = on_the_way.outcomes.all().filter(|(_, n)| *n > 0).collect();
+        let counts: Vec<_> = on_the_way.outcomes.each().filter(|(_, n)| *n > 0).collect();
         assert_eq!(counts, [("published", 1), ("unavailable", 1), ("unconfirmed", 2 + WAITING_MAX as u64)]);
     }
 }

@@ -1,13 +1,13 @@
 //! What `/metrics` shows of the edge.
 
+mod label;
+mod page;
+
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use trestle_hub::decode::Decoders;
@@ -20,181 +20,8 @@ use crate::ingest::Upstream;
 use crate::publish::Outcomes;
 use crate::tally::Tally;
 use crate::tokens::Failures;
-
-/// Why a connection, or a request for a WebSocket or an event stream, was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// No subprotocol that we speak was offered.
-    Subprotocol,
-    /// A `Sec-WebSocket-Version` other than 13.
-    Version,
-    /// Another header of the handshake is missing or wrong.
-    Malformed,
-    /// A topic in the URL that nobody may subscribe to.
-    Topic,
-    /// Nothing has come from upstream yet.
-    NotReady,
-    /// The edge drains.
-    Draining,
-    /// More clients connect than `--connection-rate` admits.
-    ConnectionRate,
-    /// As many connections are open as `--connections-max` allows.
-    Connections,
-    /// The client's address has as many as `--address-connections-max` allows.
-    AddressConnections,
-    /// The token's subject has as many as its `max_connections` says.
-    SubjectConnections,
-    /// No token came where one is needed, or it does not count.
-    Unauthorized,
-    /// A page from elsewhere asks, or nobody says whose page it is.
-    Origin,
-    /// No whole request came within `--handshake-timeout`.
-    HandshakeTimeout,
-    /// A request's head has more than `--head-bytes-max`, or more than 100 headers.
-    Head,
-}
-
-/// Why messages that a session wanted were not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DropCause {
-    /// The client did not read fast enough and its bound was hit.
-    SlowConsumer,
-    /// The shard fell off the log.
-    ShardOverrun,
-}
-
-/// A closed set of label values, one number each.
-pub trait Label: Copy + PartialEq + 'static {
-    /// Every value.
-    const ALL: &'static [Self];
-    /// As the label shows it.
-    fn text(self) -> String;
-}
-
-impl Label for Refusal {
-    const ALL: &'static [Self] = &[
-        Self::Subprotocol,
-        Self::Version,
-        Self::Malformed,
-        Self::Topic,
-        Self::NotReady,
-        Self::Draining,
-        Self::ConnectionRate,
-        Self::Connections,
-        Self::AddressConnections,
-        Self::SubjectConnections,
-        Self::Unauthorized,
-        Self::Origin,
-        Self::HandshakeTimeout,
-        Self::Head,
-    ];
-
-    fn text(self) -> String {
-        match self {
-            Self::Subprotocol => "subprotocol",
-            Self::Version => "version",
-            Self::Malformed => "malformed",
-            Self::Topic => "topic",
-            Self::NotReady => "not_ready",
-            Self::Draining => "draining",
-            Self::ConnectionRate => "connection_rate",
-            Self::Connections => "connections",
-            Self::AddressConnections => "address_connections",
-            Self::SubjectConnections => "subject_connections",
-            Self::Unauthorized => "unauthorized",
-            Self::Origin => "origin",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Head => "head",
-        }
-        .to_owned()
-    }
-}
-
-impl Label for DropCause {
-    const ALL: &'static [Self] = &[Self::SlowConsumer, Self::ShardOverrun];
-
-    fn text(self) -> String {
-        match self {
-            Self::SlowConsumer => "slow_consumer",
-            Self::ShardOverrun => "shard_overrun",
-        }
-        .to_owned()
-    }
-}
-
-impl Label for LostCause {
-    const ALL: &'static [Self] = &LostCause::ALL;
-
-    fn text(self) -> String {
-        match self {
-            Self::SlowConsumer => "slow_consumer",
-            Self::LinkHole => "link_hole",
-            Self::EpochChanged => "epoch_changed",
-            Self::ShardOverrun => "shard_overrun",
-        }
-        .to_owned()
-    }
-}
-
-impl Label for ErrorCode {
-    const ALL: &'static [Self] = &ErrorCode::ALL;
-
-    fn text(self) -> String {
-        self.as_str().to_owned()
-    }
-}
-
-impl Label for Protocol {
-    const ALL: &'static [Self] = &Protocol::ALL;
-
-    fn text(self) -> String {
-        self.name().to_owned()
-    }
-}
-
-/// `None`: the connection broke without a close frame, which RFC 6455 §7.1.5 calls 1006.
-impl Label for Option<CloseCode> {
-    const ALL: &'static [Self] = &close_codes();
-
-    fn text(self) -> String {
-        self.map_or(1006, CloseCode::value).to_string()
-    }
-}
-
-const fn close_codes() -> [Option<CloseCode>; CloseCode::ALL.len() + 1] {
-    let mut codes = [None; CloseCode::ALL.len() + 1];
-    let mut i = 0;
-    while i < CloseCode::ALL.len() {
-        codes[i + 1] = Some(CloseCode::ALL[i]);
-        i += 1;
-    }
-    codes
-}
-
-/// A number for each value of a label.
-#[derive(Debug)]
-pub struct Tallies<L: Label> {
-    tallies: Box<[(L, Tally)]>,
-}
-
-impl<L: Label> Default for Tallies<L> {
-    fn default() -> Self {
-        Self { tallies: L::ALL.iter().map(|label| (*label, Tally::default())).collect() }
-    }
-}
-
-impl<L: Label> Tallies<L> {
-    /// The number of `label`.
-    pub fn of(&self, label: L) -> &Tally {
-        let found = self.tallies.iter().find(|(other, _)| *other == label);
-        &found.expect("ALL lists every value").1
-    }
-
-    /// All numbers together.
-    pub fn sum(&self) -> u64 {
-        self.tallies.iter().map(|(_, tally)| tally.value()).sum()
-    }
-}
+pub use label::{DropCause, Label, Refusal, Tallies};
+use page::{Labels, Page, by};
 
 /// A shard's numbers. The shard alone writes them, wherever it has them anyway; `/metrics` reads.
 #[derive(Debug, Default)]
@@ -283,13 +110,8 @@ impl Edge {
     }
 
     fn tokens(&self, page: &mut Page<'_>) -> fmt::Result {
-        let label = |(cause, n): (&str, u64)| (vec![("cause".to_owned(), cause.to_owned())], n);
-        let failures: Vec<_> = self.tokens.each().map(label).collect();
-        page.counters(
-            "auth_failures",
-            "Tokens that did not count, and requests that needed one and had none",
-            &failures,
-        )
+        let help = "Tokens that did not count, and requests that needed one and had none";
+        page.counters("auth_failures", help, &by("cause", self.tokens.each()))
     }
 
     fn sessions(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -350,13 +172,8 @@ impl Edge {
     }
 
     fn publications(&self, page: &mut Page<'_>) -> fmt::Result {
-        let label = |(outcome, n): (&str, u64)| (vec![("outcome".to_owned(), outcome.to_owned())], n);
-        let outcomes: Vec<_> = self.publications.all().map(label).collect();
-        page.counters(
-            "publications",
-            "What clients published, by outcome: published, or the error",
-            &outcomes,
-        )
+        let help = "What clients published, by outcome: published, or the error";
+        page.counters("publications", help, &by("outcome", self.publications.each()))
     }
 
     fn bodies(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -436,37 +253,6 @@ impl Edge {
     }
 }
 
-type Labels = Vec<(String, String)>;
-
-/// Writes metrics one after the other.
-struct Page<'a>(DescriptorEncoder<'a>);
-
-impl Page<'_> {
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        ConstGauge::new(value).encode(encoder)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value).encode(encoder)
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, values: &[(Labels, u64)]) -> fmt::Result {
-        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        values
-            .iter()
-            .try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
-    }
-
-    fn counters(&mut self, name: &str, help: &str, values: &[(Labels, u64)]) -> fmt::Result {
-        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        values
-            .iter()
-            .try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use trestle_messages::v1::Stamp;
@@ -530,25 +316,5 @@ pub(crate) mod tests {
             let family = name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name);
             assert!(name.starts_with("trestle_edge_") && helped.contains(&family), "{name}");
         }
-    }
-
-    #[test]
-    fn every_label_has_a_number_of_its_own() {
-        fn check<L: Label>() {
-            let tallies = Tallies::<L>::default();
-            for (n, label) in (1..).zip(L::ALL) {
-                tallies.of(*label).add(n);
-            }
-            let n = L::ALL.len() as u64;
-            assert_eq!(tallies.sum(), n * (n + 1) / 2);
-            let texts: std::collections::HashSet<_> = L::ALL.iter().map(|label| label.text()).collect();
-            assert_eq!(texts.len(), L::ALL.len());
-        }
-        check::<Refusal>();
-        check::<DropCause>();
-        check::<LostCause>();
-        check::<ErrorCode>();
-        check::<Protocol>();
-        check::<Option<CloseCode>>();
     }
 }
