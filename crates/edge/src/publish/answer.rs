@@ -32,12 +32,14 @@ impl OnTheWay {
 
 /// How many publications ended how. Threads of shards and the one that sends all count.
 #[derive(Debug)]
-pub(crate) struct Outcomes(Labelled<9>);
+pub(crate) struct Outcomes(Labelled<11>);
 
 impl Default for Outcomes {
     fn default() -> Self {
         Self(Labelled::new([
             Self::PUBLISHED,
+            ErrorCode::Unauthorized.as_str(),
+            ErrorCode::TokenExpired.as_str(),
             ErrorCode::Forbidden.as_str(),
             ErrorCode::Unavailable.as_str(),
             ErrorCode::Unconfirmed.as_str(),

@@ -168,6 +168,9 @@ fn a_token_says_what_may_be_published() {
     assert_eq!(answer.status, 403, "{}", answer.text());
     let text = unauthorized(&post("chat/1").to(edge.address()));
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["error"]["code"], "unauthorized", "{text}");
+    // It was counted as "internal" once.
+    edge.until_metric("publications_total{outcome=\"unauthorized\"}", |n| n == 1);
+    assert_eq!(edge.metric("publications_total{outcome=\"internal\"}"), 0);
 
     let mut client = Client::open(&edge, &bearer(Request::websocket("/ws", JSON), &token)).welcomed();
     let published = reply(&mut client, &json!({"id": 1, "publish": {"topic": "chat/1", "text": "hi"}}));
