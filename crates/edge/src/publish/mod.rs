@@ -86,24 +86,23 @@ impl Way {
     /// # Errors
     /// An [`Exit`] with code 64 that names the flags at fault.
     pub(crate) fn of(config: &Config) -> Result<Self, Exit> {
-        match (&config.allow_publish[..], &config.recorder, &config.publish_to) {
-            ([_, ..], _, _) if config.asks_for_tokens() => Err(Exit::usage(
+        let (by_prefix, by_token) = (!config.allow_publish.is_empty(), config.asks_for_tokens());
+        match (by_prefix, by_token, &config.recorder, &config.publish_to) {
+            (true, true, ..) => Err(Exit::usage(
                 "--allow-publish and --auth jwt exclude each other: tokens say who may publish what",
             )),
-            (_, Some(_), None) if config.asks_for_tokens() => Ok(Self::Forwarder),
-            (_, None, Some(endpoint)) if config.asks_for_tokens() => Ok(Self::Socket(endpoint.clone())),
-            ([], _, None) => Ok(Self::Off),
-            ([], None, Some(_)) => Err(Exit::usage(
-                "--publish-to needs --allow-publish PREFIX, which says what may be published",
-            )),
-            (_, Some(_), Some(_)) => Err(Exit::usage(
+            (_, _, Some(_), Some(_)) => Err(Exit::usage(
                 "--publish-to and --recorder exclude each other: a forwarder takes what is published",
             )),
-            (_, Some(_), None) => Ok(Self::Forwarder),
-            (_, None, Some(endpoint)) => Ok(Self::Socket(endpoint.clone())),
-            (_, None, None) => Err(Exit::usage(
+            (false, false, _, Some(_)) => Err(Exit::usage(
+                "--publish-to needs --allow-publish PREFIX, which says what may be published, or --auth jwt",
+            )),
+            (true, false, None, None) => Err(Exit::usage(
                 "--allow-publish needs --recorder URL (a forwarder) or --publish-to ENDPOINT (a SUB that listens)",
             )),
+            (false, false, _, None) | (false, true, None, None) => Ok(Self::Off),
+            (_, _, Some(_), None) => Ok(Self::Forwarder),
+            (_, _, None, Some(endpoint)) => Ok(Self::Socket(endpoint.clone())),
         }
     }
 }
@@ -152,7 +151,14 @@ mod tests {
         assert_eq!(way(&format!("--allow-publish chat/ --allow-publish x {recorder}")), Ok(Way::Forwarder));
         let endpoint = "tcp://w:5558".parse().unwrap();
         assert_eq!(way(&format!("--allow-publish chat/ {to}")), Ok(Way::Socket(endpoint)));
+        let jwt = "--auth jwt --auth-key x";
+        assert_eq!(way(jwt), Ok(Way::Off));
+        assert_eq!(way(&format!("{jwt} {recorder}")), Ok(Way::Forwarder));
+        assert!(matches!(way(&format!("{jwt} {to}")), Ok(Way::Socket(_))));
         for (args, named) in [
+            (format!("{to} {recorder}"), ["--publish-to", "--recorder"]),
+            (format!("{jwt} {to} {recorder}"), ["--publish-to", "--recorder"]),
+            (format!("{jwt} --allow-publish chat/ {recorder}"), ["--allow-publish", "--auth jwt"]),
             (to.to_owned(), ["--publish-to", "--allow-publish"]),
             ("--allow-publish chat/".to_owned(), ["--recorder", "--publish-to"]),
             (format!("--allow-publish chat/ {to} {recorder}"), ["--publish-to", "--recorder"]),
