@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::sync::oneshot;
 use trestle_hub::ws::{Handshake, HandshakeError, HeaderLines};
-use trestle_hub::{Denied, ErrorCode, Grant, Protocol, Unverified};
+use trestle_hub::{ErrorCode, Grant, Protocol, Unverified};
 use warp::Filter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -199,8 +199,7 @@ fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor
         Ok(grant) => grant,
         Err(unverified) => return door.unauthorized(&unverified, visitor.address),
     };
-    let denied: Result<(), Denied> = wanted.topics.iter().try_for_each(|topic| grant.may_subscribe(topic));
-    if let Err(denied) = denied {
+    if let Err(denied) = grant.may_subscribe_to(&wanted.topics) {
         return door.refuse(Refusal::Topic, StatusCode::FORBIDDEN, &denied.to_string(), visitor.address);
     }
     let guest = match door.admit(visitor, &grant) {

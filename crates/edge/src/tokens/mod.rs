@@ -3,6 +3,7 @@
 mod carrier;
 mod failures;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Tokens {
     }
 
     /// Parts a query from the token that it may carry.
-    pub(crate) fn part(&self, query: &str) -> (String, Option<String>) {
+    pub(crate) fn part<'q>(&self, query: &'q str) -> (Cow<'q, str>, Option<String>) {
         self.carriers.part(query)
     }
 
