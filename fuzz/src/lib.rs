@@ -2,21 +2,27 @@
 
 #![forbid(unsafe_code)]
 
+mod body;
 mod commands;
 mod deflate;
+mod link;
 mod position;
 mod websocket;
+mod zws;
 
 /// A target: its name, which is also its corpus folder's, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 8] = [
     ("websocket", websocket::run),
     ("inflate", deflate::run),
     ("json_command", commands::json),
     ("proto_command", commands::proto),
     ("position", position::run),
+    ("zws", zws::run),
+    ("link", link::run),
+    ("body", body::run),
 ];
 
 /// Runs the target of this name.
