@@ -136,25 +136,26 @@ impl Submit {
 
     fn check(&self, request: PublishRequest) -> Result<(Vec<Bytes>, Option<String>), (ErrorCode, String)> {
         let PublishRequest { topic, body, key, .. } = request;
-        let body_bytes: usize = body.iter().map(Bytes::len).sum();
-        let longest = body.iter().map(Bytes::len).max().unwrap_or(0);
-        let wrong = if topic.len() > TOPIC_BYTES_MAX {
+        let frames = || body.iter().chain([&topic]);
+        let bytes: usize = frames().map(Bytes::len).sum();
+        let longest = frames().map(Bytes::len).max().unwrap_or(0);
+        // Without a body the topic is all of the message, and begins with what it is subscribed by.
+        let is_whole = body.is_empty();
+        let wrong = if topic.len() > TOPIC_BYTES_MAX && !is_whole {
             (
                 ErrorCode::InvalidTopic,
                 format!("a topic of {} bytes, at most {TOPIC_BYTES_MAX} are allowed", topic.len()),
             )
         } else if is_reserved(&topic) {
             (ErrorCode::InvalidTopic, "topics that begin with \\0trestle are reserved".to_owned())
-        } else if body.is_empty() {
-            (ErrorCode::BadRequest, "a publication has a frame behind its topic".to_owned())
         } else if body.len() > PARTS_MAX {
             (
                 ErrorCode::TooLarge,
                 format!("{} frames behind the topic, at most {PARTS_MAX} are allowed", body.len()),
             )
-        } else if body_bytes > BODY_BYTES_MAX || longest > self.frame_bytes_max {
+        } else if bytes > BODY_BYTES_MAX || longest > self.frame_bytes_max {
             let (frame, all) = (self.frame_bytes_max, BODY_BYTES_MAX);
-            let reason = format!("{body_bytes} bytes, at most {all} and {frame} in a frame are allowed");
+            let reason = format!("{bytes} bytes, at most {all} and {frame} in a frame are allowed");
             (ErrorCode::TooLarge, reason)
         } else if key.as_ref().is_some_and(|key| !(1..=KEY_BYTES_MAX).contains(&key.len())) {
             (ErrorCode::BadRequest, format!("a key has 1 to {KEY_BYTES_MAX} bytes"))

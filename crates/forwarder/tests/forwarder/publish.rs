@@ -104,9 +104,9 @@ fn what_cannot_be_sent_is_refused_and_the_rest_goes_on() {
     let refused = [
         (request(0, &[b'x'; 256], &[b""], None), ErrorCode::InvalidTopic, "256 bytes"),
         (request(1, b"\0trestle", &[b""], None), ErrorCode::InvalidTopic, "reserved"),
-        (request(2, b"a", &[], None), ErrorCode::BadRequest, "a frame behind its topic"),
+        (request(2, &large, &[], None), ErrorCode::TooLarge, "204800 bytes"),
         (request(3, b"a", &[&b""[..]; 65], None), ErrorCode::TooLarge, "65 frames"),
-        (request(4, b"a", &[&large], None), ErrorCode::TooLarge, "204800 bytes"),
+        (request(4, b"a", &[&large], None), ErrorCode::TooLarge, "204801 bytes"),
         (request(5, b"a", &[&part[..]; 11], None), ErrorCode::TooLarge, "at most 1048576"),
         (request(6, b"a", &[b""], Some("")), ErrorCode::BadRequest, "a key has 1 to 64 bytes"),
         (request(7, b"a", &[b""], Some(&"k".repeat(65))), ErrorCode::BadRequest, "a key"),
@@ -122,6 +122,20 @@ fn what_cannot_be_sent_is_refused_and_the_rest_goes_on() {
     assert_eq!(sent(&outcomes[8]).offset, 1);
     assert_eq!(edge.next().0, frames(&[b"", b"good"]));
     forwarder.metric("trestle_forwarder_publications_total{outcome=\"refused\"}", |n| n == 8);
+}
+
+#[test]
+fn a_message_of_one_frame_is_published_as_it_is() {
+    let forwarder = TestForwarder::start(&[]);
+    let (subscriber, edge) = (forwarder.subscriber(&[b"jobs/"]), forwarder.edge(&[b""]));
+    let long = [&b"jobs/1 "[..], &[b'.'; 300]].concat();
+    let requests = vec![request(0, b"jobs/2", &[], None), request(1, &long, &[], None)];
+    let outcomes = publish(&forwarder, requests);
+    assert_eq!(outcomes.iter().map(|outcome| sent(outcome).offset).collect::<Vec<_>>(), [1, 2]);
+    for expected in [&b"jobs/2"[..], &long] {
+        assert_eq!(edge.next().0, frames(&[expected]));
+        assert_eq!(subscriber.next(), frames(&[expected]));
+    }
 }
 
 #[test]
