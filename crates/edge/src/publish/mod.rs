@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use trestle_hub::encode::Publish;
-use trestle_hub::{ErrorCode, Unpublished};
+use trestle_hub::{ErrorCode, Grant, Unpublished};
 use trestle_messages::Position;
 use trestle_process::exit::Exit;
 use trestle_process::source::Endpoint;
@@ -28,6 +28,9 @@ use answer::{Answer, OnTheWay};
 /// The position, `None` where it is not recorded; or why it was not published, or not certainly.
 pub(crate) type Outcome = Result<Option<Position>, Unpublished>;
 
+/// Tokens may allow what an edge has no way for.
+const NOWHERE: &str = "nothing is published from here: this edge has neither --recorder nor --publish-to";
+
 /// A publication on its way.
 struct Job {
     publish: Publish,
@@ -39,8 +42,8 @@ type Jobs = mpsc::UnboundedReceiver<Job>;
 /// Where publications are handed in, from any thread.
 #[derive(Clone)]
 pub(crate) struct Publications {
-    /// As many wait as [`OnTheWay`] lets.
-    jobs: mpsc::UnboundedSender<Job>,
+    /// As many wait as [`OnTheWay`] lets. None where nothing is published from here.
+    jobs: Option<mpsc::UnboundedSender<Job>>,
     on_the_way: Arc<OnTheWay>,
 }
 
@@ -52,8 +55,23 @@ impl Publications {
             let reason = "too many publications are on their way";
             return answer.give(Err(Unpublished::new(ErrorCode::Unavailable, reason)));
         }
+        let Some(jobs) = &self.jobs else {
+            return answer.give(Err(Unpublished::new(ErrorCode::Forbidden, NOWHERE)));
+        };
         // During shutdown nobody takes it, and its answer says so.
-        let _ = self.jobs.send(Job { publish, answer });
+        let _ = jobs.send(Job { publish, answer });
+    }
+
+    /// Whether anything that `grant` covers could be published.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub(crate) fn may_take(&self, grant: &Grant) -> Result<(), &'static str> {
+        match self.jobs {
+            _ if grant.publish.is_empty() => Err("publishing is not allowed here"),
+            None => Err(NOWHERE),
+            Some(_) => Ok(()),
+        }
     }
 
     /// How many ended how.
@@ -129,6 +147,7 @@ pub(crate) fn start(
         let prefixes = &config.allow_publish;
         tracing::warn!(?prefixes, "clients may publish to these prefixes, whoever they are");
     }
+    let jobs = serving.is_some().then_some(jobs);
     let publications = Publications { jobs, on_the_way: Arc::default() };
     Ok((publications, serving.map(|task| task.abort_handle())))
 }
