@@ -80,9 +80,9 @@ class Forwarder(Process):
 class Edge(Process):
     """An edge that is ready."""
 
-    def __init__(self, *upstream: str):
-        ports = [word for flag in ("listen", "control", "metrics") for word in (f"--{flag}", "127.0.0.1:0")]
-        super().__init__("trestle-edge", *ports, *upstream)
+    def __init__(self, *upstream: str, listen: str = "127.0.0.1:0"):
+        ports = [word for flag in ("control", "metrics") for word in (f"--{flag}", "127.0.0.1:0")]
+        super().__init__("trestle-edge", "--listen", listen, *ports, *upstream)
         self.address = self.logged(r"listening.*?http://(127\.0\.0\.1:\d+)")
         self.private = self.logged(r"metrics on http://(127\.0\.0\.1:\d+)")
         self._wait_until_ready()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{mpsc, oneshot};
 use trestle_hub::ws::Deflate;
-use trestle_hub::{ErrorCode, Grant, Protocol, Unpublished, Unverified};
+use trestle_hub::{ErrorCode, Grant, Protocol, Role, Unpublished, Unverified};
 use warp::http::header::{
     CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
@@ -41,6 +41,7 @@ pub(crate) struct Visitor {
 /// An accepted handshake, on its way to the shard.
 pub(crate) struct Opening {
     pub(crate) protocol: Protocol,
+    pub(crate) role: Role,
     /// What the 101 agrees to.
     pub(crate) deflate: Option<Deflate>,
     /// The URL's `topic`s.

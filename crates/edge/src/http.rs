@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::sync::oneshot;
 use trestle_hub::ws::{Handshake, HandshakeError, HeaderLines};
-use trestle_hub::{ErrorCode, Grant, Protocol, Unverified};
+use trestle_hub::{ErrorCode, Grant, Protocol, Role, Unverified};
 use warp::Filter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -47,13 +47,16 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
         .and(warp::header::value("upgrade").map(drop::<HeaderValue>).untuple_one())
         .or(warp::path("ws").and(warp::path::end()))
         .unify()
+        .map(|| Role::Subscriber)
+        .or(warp::path("pub").and(warp::path::end()).map(|| Role::Publisher))
+        .unify()
         .and(warp::get())
         .and(warp::header::headers_cloned())
         .and(raw_query())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(visitor())
-        .then(move |headers, query: String, upgrade, visitor| {
-            handshake(door.clone(), headers, query, upgrade, visitor)
+        .then(move |role, headers, query: String, upgrade, visitor| {
+            handshake(door.clone(), role, headers, query, upgrade, visitor)
         });
     let stream = warp::path("events")
         .and(warp::path::end())
@@ -127,6 +130,7 @@ fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
 
 async fn handshake(
     door: Door,
+    role: Role,
     headers: HeaderMap,
     query: String,
     upgrade: Option<OnUpgrade>,
@@ -151,13 +155,14 @@ async fn handshake(
             visitor.address,
         );
     }
-    let Some(protocol) = Protocol::choose(handshake.protocols.iter().copied()) else {
-        let names = Protocol::WEBSOCKET.map(Protocol::name).join(", ");
+    let Some(protocol) = Protocol::choose(role, handshake.protocols.iter().copied()) else {
+        let names: Vec<_> = Protocol::of(role).map(Protocol::name).collect();
+        let names = names.join(", ");
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
         return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, visitor.address);
     };
     let (query, token) = door.tokens.part(&query);
-    let topics = match topics(&query, protocol, door.topics) {
+    let topics = match topics(&query, role, protocol, door.topics) {
         Ok(topics) => topics,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
@@ -168,6 +173,11 @@ async fn handshake(
         Ok(None) => return door.unauthorized(&door.tokens.missing(), visitor.address),
         Err(unverified) => return door.unauthorized(&unverified, visitor.address),
     };
+    if role == Role::Publisher
+        && let Err(why) = door.publications.may_take(&grant)
+    {
+        return door.refuse(Refusal::Publishing, StatusCode::FORBIDDEN, why, visitor.address);
+    }
     let guest = match door.admit(&visitor, &grant) {
         Ok(guest) => guest,
         Err(refusal) => return *refusal,
@@ -178,7 +188,7 @@ async fn handshake(
     };
     let (stands, standing) = oneshot::channel();
     let deflate = handshake.deflate.map(|(deflate, _)| deflate).filter(|_| protocol.may_compress());
-    let _ = door.openings.send(Opening { protocol, deflate, topics, guest, grant, upgrade, stands });
+    let _ = door.openings.send(Opening { protocol, role, deflate, topics, guest, grant, upgrade, stands });
     if standing.await.is_err() {
         // It began to drain meanwhile.
         door.metrics.refusals.of(Refusal::Draining).add(1);
@@ -259,10 +269,13 @@ fn insert(response: &mut Response, lines: &HeaderLines<'_>) {
 }
 
 /// The `topic`s of a query. Without any a `rust-websocket` client, which has no other way to ask, gets everything.
-fn topics(query: &str, protocol: Protocol, bounds: TopicBounds) -> Result<Vec<Vec<u8>>, String> {
+fn topics(query: &str, role: Role, protocol: Protocol, bounds: TopicBounds) -> Result<Vec<Vec<u8>>, String> {
     let mut topics = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if role == Role::Publisher {
+            return Err(format!("unknown parameter `{name}`; a publisher has none"));
+        }
         if name != "topic" {
             return Err(format!("unknown parameter `{name}`; known is `topic`, which may be repeated"));
         }

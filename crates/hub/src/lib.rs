@@ -26,5 +26,5 @@ pub use error_code::ErrorCode;
 pub use grant::{Denied, Expiry, Grant, Prefixes, Unverified, Verifier};
 pub use hub::{Counts, Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
 pub use limits::Limits;
-pub use protocol::Protocol;
+pub use protocol::{Protocol, Role};
 pub use trie::{EntryId, Seat, Subscriber, Trie};

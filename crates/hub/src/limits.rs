@@ -31,7 +31,8 @@ pub struct Limits {
     pub commands_per_second: u32,
     /// So many at once after a quiet while. Default 2,000: a client that comes back subscribes to all that it had.
     pub commands_burst: u32,
-    /// Publications of a client in a second, and at once; 0, the default: without end. Beyond it as of commands.
+    /// Publications of a client in a second, and at once; 0, the default: without end. Beyond it as of commands; of ZWS they are
+    /// dropped.
     pub publications_per_second: u32,
     /// A `trestle.v1.*` client that holds no subscription and says nothing, pongs aside, for this long is closed with 1001;
     /// zero: never. Default 10 minutes.

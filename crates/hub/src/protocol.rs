@@ -19,6 +19,15 @@ pub enum Protocol {
     Sse,
 }
 
+/// Which side of PUB and SUB a client of ZWS is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A SUB or XSUB: it gets what it subscribes to.
+    Subscriber,
+    /// A PUB or XPUB: what it sends is published.
+    Publisher,
+}
+
 impl Protocol {
     /// All of them.
     pub const ALL: [Self; 6] =
@@ -39,10 +48,15 @@ impl Protocol {
         }
     }
 
+    /// Those of WebSockets that a client may speak: to publish without a word more those of ZWS alone.
+    pub fn of(role: Role) -> impl Iterator<Item = Self> {
+        Self::WEBSOCKET.into_iter().filter(move |protocol| role == Role::Subscriber || protocol.is_zws())
+    }
+
     /// The client's first choice that we speak (RFC 6455 §4.2.2: its list is in order of preference),
     /// but of the two of ZWS that which says what a client is.
-    pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let known = |name: &str| Self::WEBSOCKET.into_iter().find(|protocol| protocol.name() == name);
+    pub fn choose<'a>(role: Role, offered: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let known = |name: &str| Self::of(role).find(|protocol| protocol.name() == name);
         let mut offered = offered.into_iter().filter_map(known);
         match offered.next() {
             Some(Self::Zws) if offered.any(|other| other == Self::ZwsNull) => Some(Self::ZwsNull),
@@ -77,7 +91,7 @@ impl Protocol {
     }
 
     /// Whether it is ØMQ's own over WebSockets.
-    pub(crate) const fn is_zws(self) -> bool {
+    pub const fn is_zws(self) -> bool {
         matches!(self, Self::Zws | Self::ZwsNull)
     }
 
@@ -97,23 +111,31 @@ impl Protocol {
 mod tests {
     use super::*;
 
+    fn choose<'a>(offered: impl IntoIterator<Item = &'a str>) -> Option<Protocol> {
+        Protocol::choose(Role::Subscriber, offered)
+    }
+
     #[test]
     fn the_clients_first_known_choice_is_taken() {
-        assert_eq!(
-            Protocol::choose(["mqtt", "rust-websocket", "trestle.v1.json"]),
-            Some(Protocol::RustWebsocket)
-        );
-        assert_eq!(Protocol::choose(["trestle.v1.proto", "trestle.v1.json"]), Some(Protocol::Proto));
-        assert_eq!(Protocol::choose(["ZWS2.0/PLAIN"]), None);
-        assert_eq!(Protocol::choose(["sse"]), None);
-        assert_eq!(Protocol::choose([]), None);
+        assert_eq!(choose(["mqtt", "rust-websocket", "trestle.v1.json"]), Some(Protocol::RustWebsocket));
+        assert_eq!(choose(["trestle.v1.proto", "trestle.v1.json"]), Some(Protocol::Proto));
+        assert_eq!(choose(["ZWS2.0/PLAIN"]), None);
+        assert_eq!(choose(["sse"]), None);
+        assert_eq!(choose([]), None);
+    }
+
+    #[test]
+    fn a_publisher_speaks_zws() {
+        let of = |offered| Protocol::choose(Role::Publisher, offered);
+        assert_eq!(of(["trestle.v1.json", "ZWS2.0"]), Some(Protocol::Zws));
+        assert_eq!(of(["trestle.v1.json", "rust-websocket"]), None);
     }
 
     #[test]
     fn of_zws_null_is_taken_wherever_it_is_offered() {
-        assert_eq!(Protocol::choose(["ZWS2.0/NULL", "ZWS2.0"]), Some(Protocol::ZwsNull));
-        assert_eq!(Protocol::choose(["ZWS2.0", "ZWS2.0/NULL"]), Some(Protocol::ZwsNull));
-        assert_eq!(Protocol::choose(["ZWS2.0", "ZWS2.0/PLAIN"]), Some(Protocol::Zws));
-        assert_eq!(Protocol::choose(["trestle.v1.json", "ZWS2.0/NULL"]), Some(Protocol::Json));
+        assert_eq!(choose(["ZWS2.0/NULL", "ZWS2.0"]), Some(Protocol::ZwsNull));
+        assert_eq!(choose(["ZWS2.0", "ZWS2.0/NULL"]), Some(Protocol::ZwsNull));
+        assert_eq!(choose(["ZWS2.0", "ZWS2.0/PLAIN"]), Some(Protocol::Zws));
+        assert_eq!(choose(["trestle.v1.json", "ZWS2.0/NULL"]), Some(Protocol::Json));
     }
 }

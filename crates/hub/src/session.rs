@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::Grant;
 use crate::backlog::{Backlog, Ended};
 use crate::encode::Policy;
-use crate::hub::Buckets;
+use crate::hub::{Buckets, Gathered};
 use crate::pace::Pace;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, Role};
 use crate::trie::EntryId;
 use crate::ws::{CloseCode, Deflate, Reader};
 
@@ -149,6 +149,10 @@ pub(crate) struct Session {
     pub(crate) token: Option<Box<TokenState>>,
     /// Of ZWS: the client's routing id or READY has come.
     pub(crate) is_greeted: bool,
+    /// Of ZWS: a PUB or XPUB.
+    pub(crate) is_publisher: bool,
+    /// The frames of the message that it has begun.
+    pub(crate) gathered: Option<Box<Gathered>>,
     /// Parts this session from an earlier one of the same number, for timers that were set for that one.
     pub(crate) generation: u32,
     /// The message that concerned it last, counted from 1: one that several subscriptions match counts once.
@@ -189,6 +193,8 @@ impl Session {
             grant,
             token: None,
             is_greeted: false,
+            is_publisher: false,
+            gathered: None,
             generation,
             last_seen: 0,
             heard: now,
@@ -201,6 +207,10 @@ impl Session {
             buckets: None,
             reader: Reader::new(message_bytes_max, deflate.is_some()),
         }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        if self.is_publisher { Role::Publisher } else { Role::Subscriber }
     }
 
     /// Whether it has yet to show a token.

@@ -31,6 +31,8 @@ pub enum Refusal {
     SubjectConnections,
     /// No token came where one is needed, or it does not count.
     Unauthorized,
+    /// A socket that publishes asks where nothing, or nothing of its, may be published.
+    Publishing,
     /// A page from elsewhere asks, or nobody says whose page it is.
     Origin,
     /// No whole request came within `--handshake-timeout`.
@@ -69,6 +71,7 @@ impl Label for Refusal {
         Self::AddressConnections,
         Self::SubjectConnections,
         Self::Unauthorized,
+        Self::Publishing,
         Self::Origin,
         Self::HandshakeTimeout,
         Self::Head,
@@ -87,6 +90,7 @@ impl Label for Refusal {
             Self::AddressConnections => "address_connections",
             Self::SubjectConnections => "subject_connections",
             Self::Unauthorized => "unauthorized",
+            Self::Publishing => "publishing",
             Self::Origin => "origin",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Head => "head",

@@ -1,7 +1,6 @@
 //! The accept loop, and HTTP on each connection until it upgrades.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,8 +13,8 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use warp::http::header::CONNECTION;
-use warp::http::{HeaderValue, Request};
+use warp::http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL};
+use warp::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use warp::reply::Response;
 
 use super::events::{Answer, Events};
@@ -135,6 +134,7 @@ async fn serve(
         asks.set(Some(address));
         // warp::addr::remote() knows only warp's own accept loop.
         request.extensions_mut().insert(Visitor { address, place: Arc::clone(&place) });
+        let gives_up = gives_up(request.headers());
         let answer = door.gate(&request, address).map(|headers| (headers, routes.call(request)));
         let state = Rc::clone(&state);
         async move {
@@ -146,7 +146,10 @@ async fn serve(
                 }
                 Err(refusal) => *refusal,
             };
-            Ok::<_, Infallible>(match response.extensions_mut().remove::<Granted>() {
+            if gives_up && is_for_now(response.status()) {
+                return Err(hang_up());
+            }
+            Ok(match response.extensions_mut().remove::<Granted>() {
                 Some(Granted { wanted, guest, grant }) => {
                     response.map(|_| Answer::Events(Events::open(state, &wanted, guest, grant)))
                 }
@@ -170,14 +173,32 @@ async fn serve(
 /// Answers whatever is asked with `response`, once.
 async fn turn_away(stream: TcpStream, response: Response, heads: Heads, _refused: Rc<()>) {
     let response = Cell::new(Some(response));
-    let service = service_fn(|_: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         let mut response = response.take().unwrap_or_default();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        async { Ok::<_, Infallible>(response) }
+        let is_heard = !(gives_up(request.headers()) && is_for_now(response.status()));
+        async move { is_heard.then_some(response).ok_or_else(hang_up) }
     });
     let heads = Heads { timeout: heads.timeout.min(REFUSED_TIMEOUT), ..heads };
     // However it ends, it has ended.
     let _ = http(heads).serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Ends the connection without an answer.
+fn hang_up() -> io::Error {
+    io::Error::other("not now, and libzmq comes again only where there is no answer")
+}
+
+/// Whether it is libzmq that asks, whose socket takes any answer but a 101 for the last word, and where there is none comes
+/// again. It alone offers ZWS with a mechanism.
+fn gives_up(headers: &HeaderMap) -> bool {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    offered.flat_map(|names| names.split(',')).any(|name| name.trim().starts_with("ZWS2.0/"))
+}
+
+/// Whether the same request may succeed later.
+fn is_for_now(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
 
 fn http(heads: Heads) -> http1::Builder {

@@ -25,13 +25,13 @@ pub(super) async fn open_all(
     draining: Draining,
     handshake_timeout: Duration,
 ) {
-    while let Some(Opening { protocol, deflate, topics, guest, grant, upgrade, stands }) =
+    while let Some(Opening { protocol, role, deflate, topics, guest, grant, upgrade, stands }) =
         openings.recv().await
     {
         if draining.order().is_some() {
             continue;
         }
-        let id = state.borrow_mut().open(protocol, deflate, &topics, guest, grant);
+        let id = state.borrow_mut().open(protocol, role, deflate, &topics, guest, grant);
         // The request was given up if nobody waits; then the upgrade fails too.
         let _ = stands.send(());
         tokio::task::spawn_local(upgraded(Rc::clone(&state), id, protocol, upgrade, handshake_timeout));

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use trestle_hub::encode::{LostCause, Subscribe};
 use trestle_hub::ws::{CloseCode, Deflate};
-use trestle_hub::{Counts, Grant, Hub, InterestChange, Protocol, SessionId, Ticket, Visit};
+use trestle_hub::{Counts, Grant, Hub, InterestChange, Protocol, Role, SessionId, Ticket, Visit};
 use trestle_messages::Position;
 
 use super::Options;
@@ -235,6 +235,7 @@ impl State {
     pub(super) fn open(
         &mut self,
         protocol: Protocol,
+        role: Role,
         deflate: Option<Deflate>,
         topics: &[Vec<u8>],
         guest: Guest,
@@ -244,7 +245,10 @@ impl State {
         self.follow_upstream();
         // What is in the log already came before this client.
         self.deliver();
-        let id = self.hub.open(protocol, deflate, grant, topics.iter().map(Vec::as_slice));
+        let id = match role {
+            Role::Subscriber => self.hub.open(protocol, deflate, grant, topics.iter().map(Vec::as_slice)),
+            Role::Publisher => self.hub.open_publisher(protocol, grant),
+        };
         self.guests.insert(id, guest);
         self.flush();
         id

@@ -36,3 +36,4 @@ mod slow;
 mod source;
 mod tokens;
 mod zws;
+mod zws_publish;

@@ -4,6 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 use trestle_recorder::Message;
 
+use crate::protocol::Role;
 use crate::ws::{Opcode, server_frame, server_frame_header};
 
 /// The last ØMQ frame of a message.
@@ -36,26 +37,33 @@ pub(crate) fn routing_id() -> Bytes {
     server_frame(Opcode::Binary, &[LAST])
 }
 
-/// The first message of `ZWS2.0/NULL` each way (ZMTP's READY): a SUB may well have an XPUB before it.
-pub(crate) fn ready() -> Bytes {
+/// The first message of `ZWS2.0/NULL` each way (ZMTP's READY): a SUB may well have an XPUB before it, and a PUB an XSUB.
+pub(crate) fn ready(client: Role) -> Bytes {
     let mut payload = vec![COMMAND, 5];
-    payload.extend_from_slice(b"READY\x0bSocket-Type\0\0\0\x04XPUB");
+    payload.extend_from_slice(b"READY\x0bSocket-Type\0\0\0\x04");
+    payload.extend_from_slice(match client {
+        Role::Subscriber => b"XPUB",
+        Role::Publisher => b"XSUB",
+    });
     server_frame(Opcode::Binary, &payload)
 }
 
-/// Whether a client's first message on `ZWS2.0/NULL` is the READY of a SUB or an XSUB.
-pub(crate) fn is_ready_of_subscriber(payload: &[u8]) -> bool {
+/// Whether a client's first message on `ZWS2.0/NULL` is the READY of such a socket.
+pub(crate) fn is_ready_of(client: Role, payload: &[u8]) -> bool {
     let Some(mut rest) = payload.strip_prefix(b"\x02\x05READY") else { return false };
-    let mut is_subscriber = false;
+    let mut is_such = false;
     while !rest.is_empty() {
         let Some((name, value, behind)) = property(rest) else { return false };
         // Names are in any case (ZMTP 3.1).
         if name.eq_ignore_ascii_case(b"Socket-Type") {
-            is_subscriber = matches!(value, b"SUB" | b"XSUB");
+            is_such = match client {
+                Role::Subscriber => matches!(value, b"SUB" | b"XSUB"),
+                Role::Publisher => matches!(value, b"PUB" | b"XPUB"),
+            };
         }
         rest = behind;
     }
-    is_subscriber
+    is_such
 }
 
 /// A name, its value, and what is behind them.
@@ -70,6 +78,20 @@ fn property(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 /// Whether a client's first message on `ZWS2.0` is a routing id: a last frame.
 pub(crate) fn is_routing_id(payload: &[u8]) -> bool {
     matches!(payload, [LAST, id @ ..] if id.len() <= TOPIC_BYTES_MAX)
+}
+
+/// What tells a PUB or XPUB that messages which begin with `prefix` are wanted. It sends nothing before.
+pub(crate) fn subscription(prefix: &[u8]) -> Bytes {
+    server_frame(Opcode::Binary, &[&[LAST, 1], prefix].concat())
+}
+
+/// A frame of a message from a PUB or XPUB, and whether more of it follow; `None` for whatever else.
+pub(crate) fn part(payload: &[u8]) -> Option<(&[u8], bool)> {
+    match payload {
+        [LAST, frame @ ..] => Some((frame, false)),
+        [MORE, frame @ ..] => Some((frame, true)),
+        _ => None,
+    }
 }
 
 /// What a SUB or XSUB says after that.

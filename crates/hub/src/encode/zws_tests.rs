@@ -6,9 +6,10 @@ use trestle_messages::topic::TOPIC_BYTES_MAX;
 use trestle_messages::v1::Stamp;
 
 use super::tests::segment;
-use super::zws::{Wish, is_ready_of_subscriber, is_routing_id, parse, ready, routing_id};
+use super::zws::{Wish, is_ready_of, is_routing_id, parse, part, ready, routing_id, subscription};
 use super::{Format, frame, snapshot_frame};
 use crate::decode::Decoders;
+use crate::protocol::Role;
 
 /// The ØMQ frames in the server's frames, which are whole, binary and not compressed.
 fn decoded(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
@@ -70,13 +71,13 @@ proptest! {
     fn a_ready_cut_short_is_none(cut in 0usize..=39) {
         let ready = b"\x02\x05READY\x0bSocket-Type\0\0\0\x03SUB\x08Identity\0\0\0\0";
         let is_whole = [26, 39].contains(&cut);
-        prop_assert_eq!(is_ready_of_subscriber(&ready[..cut]), is_whole);
+        prop_assert_eq!(is_ready_of(Role::Subscriber, &ready[..cut]), is_whole);
     }
 
     #[test]
     fn no_bytes_do_harm(bytes in vec(any::<u8>(), 0..60)) {
         let ready = [&b"\x02\x05READY"[..], &bytes].concat();
-        let _ = (is_ready_of_subscriber(&ready), is_routing_id(&bytes), parse(&bytes));
+        let _ = (is_ready_of(Role::Subscriber, &ready), is_routing_id(&bytes), parse(&bytes), part(&bytes));
     }
 }
 
@@ -98,16 +99,25 @@ fn a_topic_has_its_bound() {
 fn only_subscribers_are_greeted() {
     let of =
         |socket: &[u8]| [b"\x02\x05READY\x0bsocket-type\0\0\0", &[socket.len() as u8][..], socket].concat();
-    assert!(is_ready_of_subscriber(&of(b"SUB")) && is_ready_of_subscriber(&of(b"XSUB")));
-    assert!(!is_ready_of_subscriber(&of(b"PUB")) && !is_ready_of_subscriber(b"\x02\x05READY"));
-    assert!(!is_ready_of_subscriber(b"\0\x01topic"));
+    assert!(is_ready_of(Role::Subscriber, &of(b"SUB")) && is_ready_of(Role::Subscriber, &of(b"XSUB")));
+    assert!(!is_ready_of(Role::Subscriber, &of(b"PUB")) && !is_ready_of(Role::Subscriber, b"\x02\x05READY"));
+    assert!(!is_ready_of(Role::Subscriber, b"\0\x01topic"));
 }
 
 #[test]
 fn the_servers_greetings_to_the_letter() {
     assert_eq!(routing_id()[..], [0x82, 1, 0]);
-    assert_eq!(ready()[..], *b"\x82\x1b\x02\x05READY\x0bSocket-Type\0\0\0\x04XPUB");
+    assert_eq!(ready(Role::Subscriber)[..], *b"\x82\x1b\x02\x05READY\x0bSocket-Type\0\0\0\x04XPUB");
+    assert_eq!(ready(Role::Publisher)[..], *b"\x82\x1b\x02\x05READY\x0bSocket-Type\0\0\0\x04XSUB");
     assert!(
         is_routing_id(b"\0") && is_routing_id(b"\0me") && !is_routing_id(b"") && !is_routing_id(b"\x01me")
     );
+}
+
+#[test]
+fn what_publishers_say_and_are_told() {
+    assert_eq!(part(b"\0last"), Some((&b"last"[..], false)));
+    assert_eq!(part(b"\x01"), Some((&b""[..], true)));
+    assert_eq!((part(b""), part(b"\x02\x05READY"), part(b"\x03")), (None, None, None));
+    assert_eq!(subscription(b"chat/")[..], *b"\x82\x07\0\x01chat/");
 }

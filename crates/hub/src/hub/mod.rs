@@ -51,6 +51,7 @@ use route::Aside;
 pub use publications::{Ticket, Unpublished};
 pub(crate) use rates::Buckets;
 pub use visit::Visit;
+pub(crate) use zws::Gathered;
 
 /// A session's number, unique while it is open and used again afterwards.
 pub type SessionId = u32;

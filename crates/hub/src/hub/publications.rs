@@ -61,6 +61,9 @@ impl Hub {
             return;
         }
         match outcome {
+            // Of ZWS nobody waits for an answer.
+            Ok(_) if session.protocol.is_zws() => {}
+            Err(Unpublished { code, .. }) if session.protocol.is_zws() => self.note_refusal(id, code),
             Ok(position) => {
                 let outcome = Outcome::Published(Published { position });
                 self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));

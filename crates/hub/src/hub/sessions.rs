@@ -7,7 +7,7 @@ use super::{Hub, InterestChange, SessionId, TimerKind};
 use crate::Grant;
 use crate::backlog::{Ended, Waiting, What};
 use crate::encode::{Format, Goodbye, GoodbyeReason, Policy, ServerMessage, Subscribe, Welcome};
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, Role};
 use crate::session::{Phase, Session, Subscription};
 use crate::wheel::TICK;
 use crate::ws::{CloseCode, Deflate, close_frame};
@@ -43,10 +43,28 @@ impl Hub {
         grant: Arc<Grant>,
         topics: impl IntoIterator<Item = &'a [u8]>,
     ) -> SessionId {
+        self.open_as(Role::Subscriber, protocol, deflate, grant, topics)
+    }
+
+    /// A PUB or XPUB that speaks ZWS: what it sends comes out of [`take_publications`](Self::take_publications), if `grant`
+    /// covers it.
+    pub fn open_publisher(&mut self, protocol: Protocol, grant: Arc<Grant>) -> SessionId {
+        self.open_as(Role::Publisher, protocol, None, grant, [])
+    }
+
+    fn open_as<'a>(
+        &mut self,
+        role: Role,
+        protocol: Protocol,
+        deflate: Option<Deflate>,
+        grant: Arc<Grant>,
+        topics: impl IntoIterator<Item = &'a [u8]>,
+    ) -> SessionId {
         self.opened = self.opened.wrapping_add(1);
         let deflate = deflate.filter(|_| protocol.may_compress());
-        let session =
+        let mut session =
             Session::new(protocol, deflate, grant, self.limits.message_bytes_max, self.opened, self.now);
+        session.is_publisher = role == Role::Publisher;
         let id = SessionId::try_from(self.sessions.insert(session)).expect("less than 2^32 sessions");
         self.take_place(id);
         self.sessions_peak = self.sessions_peak.max(self.sessions.len());

@@ -13,6 +13,7 @@ mod order;
 mod policies;
 mod policy_simulation;
 mod publications;
+mod publishers;
 mod random;
 mod rates;
 mod recovery;

@@ -5,31 +5,50 @@ use super::sessions::Terms;
 use super::{Hub, SessionId};
 use crate::ErrorCode;
 use crate::encode::zws::{self, Wish};
-use crate::protocol::Protocol;
+use crate::encode::{PARTS_MAX, Publish};
+use crate::protocol::{Protocol, Role};
 use crate::ws::CloseCode;
+
+/// The frames of a message from a PUB or XPUB, of which more are to come.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    frames: Vec<Vec<u8>>,
+    bytes: usize,
+}
 
 impl Hub {
     /// What the server says first, before any message.
     pub(super) fn greet_zws(&mut self, id: SessionId) {
-        match self.sessions[id as usize].protocol {
+        let session = &self.sessions[id as usize];
+        match session.protocol {
             Protocol::Zws => self.push_reply(id, zws::routing_id()),
-            Protocol::ZwsNull => self.push_reply(id, zws::ready()),
+            Protocol::ZwsNull => self.push_reply(id, zws::ready(session.role())),
             _ => {}
         }
     }
 
     pub(super) fn hear_zws(&mut self, id: SessionId, payload: &[u8]) {
         let session = &mut self.sessions[id as usize];
+        let role = session.role();
         if !std::mem::replace(&mut session.is_greeted, true) {
             let is_greeting = match session.protocol {
-                Protocol::ZwsNull => zws::is_ready_of_subscriber(payload),
+                Protocol::ZwsNull => zws::is_ready_of(role, payload),
                 _ => zws::is_routing_id(payload),
             };
-            if !is_greeting {
-                self.refuse_zws(id, CloseCode::BadRequest);
+            match role {
+                _ if !is_greeting => self.refuse_zws(id, CloseCode::BadRequest),
+                Role::Subscriber => {}
+                Role::Publisher => self.want_what_it_may_publish(id),
             }
             return;
         }
+        match role {
+            Role::Subscriber => self.hear_wish(id, payload),
+            Role::Publisher => self.hear_part(id, payload),
+        }
+    }
+
+    fn hear_wish(&mut self, id: SessionId, payload: &[u8]) {
         if !self.may_say(id, Said::Command, 1) {
             return self.refuse_zws(id, CloseCode::TooManyRequests);
         }
@@ -62,6 +81,52 @@ impl Hub {
         };
         self.note_refusal(id, refused);
         self.refuse_zws(id, code);
+    }
+
+    /// So that a publisher sends nothing that it may not, its socket sorts it out.
+    fn want_what_it_may_publish(&mut self, id: SessionId) {
+        let grant = std::sync::Arc::clone(&self.sessions[id as usize].grant);
+        for prefix in grant.publish.iter() {
+            self.push_reply(id, zws::subscription(prefix));
+        }
+    }
+
+    /// Messages go on whole: half of one is dropped with its connection.
+    fn hear_part(&mut self, id: SessionId, payload: &[u8]) {
+        let Some((frame, more)) = zws::part(payload) else {
+            return self.refuse_zws(id, CloseCode::BadRequest);
+        };
+        let session = &mut self.sessions[id as usize];
+        let gathered = session.gathered.get_or_insert_default();
+        gathered.bytes += frame.len();
+        // The first is the topic.
+        let is_full = gathered.bytes > self.limits.message_bytes_max || gathered.frames.len() > PARTS_MAX;
+        if is_full {
+            self.note_refusal(id, ErrorCode::TooLarge);
+            return self.refuse_zws(id, CloseCode::MessageTooBig);
+        }
+        gathered.frames.push(frame.to_vec());
+        if !more {
+            let frames = std::mem::take(&mut **gathered).frames;
+            self.publish_zws(id, frames);
+        }
+    }
+
+    /// What may not be published is dropped and counted, as a PUB itself drops what its peer does not want: jszmq, once a
+    /// message was wanted, sends all that follow.
+    fn publish_zws(&mut self, id: SessionId, mut frames: Vec<Vec<u8>>) {
+        if !self.may_say(id, Said::Publication, 1) {
+            return;
+        }
+        let topic = frames.remove(0);
+        // A message of one frame may be longer than a topic, whose beginning it is.
+        let is_too_long = !frames.is_empty() && topic.len() > self.limits.topic_bytes_max;
+        let refused = match self.may_publish(id, &topic) {
+            Ok(()) if is_too_long => ErrorCode::InvalidTopic,
+            Ok(()) => return self.obey_publish(id, 0, Publish { topic, body: frames, key: None }),
+            Err((code, _)) => code,
+        };
+        self.note_refusal(id, refused);
     }
 
     pub(super) fn refuse_zws(&mut self, id: SessionId, code: CloseCode) {
