@@ -1,5 +1,7 @@
 //! The program: flags, logs, serve, end.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use trestle_edge::Config;

@@ -1,5 +1,7 @@
 //! `trestle-forwarder`: flags → start → wait for a signal → shut down.
 
+#![forbid(unsafe_code)]
+
 use std::pin::pin;
 use std::process::ExitCode;
 

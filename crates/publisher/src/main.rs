@@ -1,5 +1,7 @@
 //! The program: flags, logs, publish, end.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;

@@ -1,5 +1,7 @@
 //! The command line: one binary for whoever tries, watches or operates Trestle.
 
+#![forbid(unsafe_code)]
+
 mod demo;
 mod sub;
 
