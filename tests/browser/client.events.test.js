@@ -3,18 +3,16 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, afterEach, before, test } from "node:test";
-import { WebSocket } from "ws";
 import { SseParser } from "../../web/client/sse.js";
-import { connect } from "../../web/client.js";
 import { BINARY, Demo, skip } from "./support/demo.js";
 import { HttpOnlyProxy } from "./support/proxy.js";
 import { connectPublisher } from "./support/publisher.js";
+import { closeClients, logged as loggedAt } from "./support/logged.js";
 import { until } from "./support/wait.js";
 
 let demo;
 let publisher;
 let proxy;
-const clients = [];
 
 before(async () => {
   if (skip) return;
@@ -29,20 +27,10 @@ after(async () => {
   await demo?.stop();
 });
 afterEach(() => {
-  for (const client of clients.splice(0)) client.close();
+  closeClients();
 });
 
-function logged(options = {}) {
-  const client = connect(`${proxy.origin}/ws`, { WebSocket, reconnectMinMs: 20, reconnectMaxMs: 160, ...options });
-  clients.push(client);
-  const log = [];
-  for (const name of ["open", "waiting", "closed", "error"]) {
-    client.addEventListener(name, (event) => log.push({ name, detail: /** @type {CustomEvent} */ (event).detail }));
-  }
-  const of = (name) => log.filter((entry) => entry.name === name).map(({ detail }) => detail);
-  const seen = (name, many = 1) => until(`${many} × ${name}`, () => of(name).length >= many && of(name));
-  return { client, of, seen };
-}
+const logged = (options = {}) => loggedAt(`${proxy.origin}/ws`, options);
 
 test("the client comes by event streams, and each subscription has its own events, once", { skip }, async () => {
   const { client, seen } = logged();
@@ -119,8 +107,7 @@ test("a token that allows some topics is enough to come, and shown with each req
   });
   server.on("upgrade", (_, socket) => socket.destroy());
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const client = connect(`ws://127.0.0.1:${server.address().port}/ws`, { WebSocket, reconnectMinMs: 20, getToken: () => "t.o.k" });
-  clients.push(client);
+  const { client } = loggedAt(`ws://127.0.0.1:${server.address().port}/ws`, { getToken: () => "t.o.k" });
   const [may, mayNot] = [client.subscribe("jobs/"), client.subscribe("secret/")];
   assert.equal((await may.ready).position, "p0");
   await assert.rejects(mayNot.ready, ({ code, reason }) => code === "forbidden" && /jobs/.test(reason));

@@ -2,43 +2,27 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
-import { WebSocket } from "ws";
 import { Backoff } from "../../web/client/backoff.js";
 import { CLOSE_CODES, closeCode } from "../../web/client/close.js";
 import { BoundedQueue } from "../../web/client/queue.js";
-import { connect, TrestleError } from "../../web/client.js";
+import { TrestleError } from "../../web/client.js";
 import { FakeEdge } from "./support/fake.js";
+import { closeClients, logged as loggedAt } from "./support/logged.js";
 import { until } from "./support/wait.js";
-
-const FAST = { WebSocket, reconnectMinMs: 20, reconnectMaxMs: 160 };
 
 /** @type {FakeEdge} */
 let edge;
-/** @type {import("../../web/client.js").Client[]} */
-let clients;
 
 beforeEach(async () => {
   edge = await FakeEdge.start();
-  clients = [];
 });
 
 afterEach(async () => {
-  for (const client of clients) client.close();
+  closeClients();
   await edge.close();
 });
 
-/** A client with a log of all that it says. */
-function logged(options = {}) {
-  const client = connect(edge.url, { ...FAST, ...options });
-  clients.push(client);
-  const log = [];
-  for (const name of ["connecting", "open", "waiting", "closed", "error", "goodbye"]) {
-    client.addEventListener(name, (event) => log.push({ name, detail: /** @type {CustomEvent} */ (event).detail }));
-  }
-  const of = (name) => log.filter((entry) => entry.name === name).map(({ detail }) => detail);
-  const seen = (name, many = 1) => until(`${many} × ${name}`, () => of(name).length >= many && of(name));
-  return { client, of, seen };
-}
+const logged = (options = {}) => loggedAt(edge.url, options);
 
 test("messages of the right shape with wrong contents are told, and harm nothing else", async () => {
   const { client, of } = logged();

@@ -2,37 +2,24 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
-import { WebSocket } from "ws";
-import { connect, TrestleError } from "../../web/client.js";
+import { TrestleError } from "../../web/client.js";
 import { FakeEdge } from "./support/fake.js";
+import { closeClients, logged as loggedAt } from "./support/logged.js";
 import { until } from "./support/wait.js";
 
 /** @type {FakeEdge} */
 let edge;
-/** @type {import("../../web/client.js").Client[]} */
-let clients;
 
 beforeEach(async () => {
   edge = await FakeEdge.start();
-  clients = [];
 });
 
 afterEach(async () => {
-  for (const client of clients) client.close();
+  closeClients();
   await edge.close();
 });
 
-function logged(options) {
-  const client = connect(edge.url, { WebSocket, reconnectMinMs: 20, reconnectMaxMs: 160, random: () => 0, ...options });
-  clients.push(client);
-  const log = [];
-  for (const name of ["connecting", "open", "waiting", "closed", "error", "goodbye"]) {
-    client.addEventListener(name, (event) => log.push({ name, detail: /** @type {CustomEvent} */ (event).detail }));
-  }
-  const of = (name) => log.filter((entry) => entry.name === name).map(({ detail }) => detail);
-  const seen = (name, many = 1) => until(`${many} × ${name}`, () => of(name).length >= many && of(name));
-  return { client, of, seen };
-}
+const logged = (options = {}) => loggedAt(edge.url, { random: () => 0, ...options });
 
 /** Tokens t1, t2, … */
 function counted() {
