@@ -1,7 +1,6 @@
 //! The edge's flags: as typed ([`Config`]) and, checked against each other, as usable ([`Upstream`]).
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -9,7 +8,8 @@ use ipnet::IpNet;
 use trestle_hub::Limits;
 use trestle_process::config::Common;
 use trestle_process::exit::Exit;
-use trestle_process::grpc::LinkToken;
+use trestle_process::grpc::{Access, AccessFlags};
+use trestle_process::private_http;
 use trestle_process::source::{Endpoint, Source};
 use trestle_recorder::{RecordRule, RecordRules, SplitRule};
 use warp::http::Uri;
@@ -79,10 +79,9 @@ pub struct Config {
     /// Without a forwarder: where a SUB or XSUB listens that is to have what clients publish, for example tcp://worker:5558.
     #[arg(long, value_name = "ENDPOINT")]
     pub publish_to: Option<Endpoint>,
-    /// The file of the token that gRPC callers present, and that is presented to --recorder; without it anybody who reaches
-    /// the port is served.
-    #[arg(long, value_name = "FILE")]
-    pub link_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as of `common`")]
+    pub private: AccessFlags,
 
     /// Threads that deliver, each with its own listener and connections. Default: one per core.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -208,13 +207,15 @@ impl Config {
         }
     }
 
-    /// What private gRPC services ask of their callers.
+    /// What private ports ask of those who come, and --recorder is shown.
     ///
     /// # Errors
-    /// An [`Exit`] with code 64 that names the file.
-    pub(crate) fn link_token(&self) -> Result<Option<LinkToken>, Exit> {
-        let read = |path| LinkToken::read("--link-token-file", path);
-        self.link_token_file.as_deref().map(read).transpose()
+    /// An [`Exit`] with code 64 for a file that is none, or where another machine reaches a port that asks for nothing.
+    pub(crate) fn access(&self) -> Result<Access, Exit> {
+        let access = self.private.open()?;
+        access.check("--control", self.control)?;
+        private_http::check("--metrics", self.metrics, access.token())?;
+        Ok(access)
     }
 
     /// The bounds of each session.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::task::AbortHandle;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
@@ -15,7 +14,7 @@ use trestle_hub::encode::GoodbyeReason;
 use trestle_messages::FILE_DESCRIPTOR_SET;
 use trestle_messages::v1::control_server::{Control, ControlServer};
 use trestle_messages::v1::{DrainRequest, DrainResponse, EdgeStatus, EdgeStatusRequest};
-use trestle_process::grpc::guard;
+use trestle_process::grpc::{Access, Guard};
 use trestle_process::private_http;
 
 use crate::config::Config;
@@ -28,18 +27,18 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 /// The longest drain that may be asked for.
 const DRAIN_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
-/// Listens on `--control` and serves until the handle aborts it: `trestle.v1.Control`, health and reflection, all behind
-/// the link token if there is one. Call within a tokio runtime.
+/// Listens on `--control` and serves until the handle aborts it: `trestle.v1.Control` and reflection behind the link token if
+/// there is one, and health, which is for all. Call within a tokio runtime.
 ///
 /// # Errors
-/// An [`Exit`](trestle_process::exit::Exit): 64 for the token's file, 71 for the address.
+/// An [`Exit`](trestle_process::exit::Exit) with code 71 for the address.
 pub(crate) async fn start(
     config: &Config,
+    (access, guard): (&Access, &Guard),
     upstream: Arc<Upstream>,
     shards: Vec<Arc<ShardMetrics>>,
     drain: Drain,
 ) -> anyhow::Result<(SocketAddr, AbortHandle)> {
-    let token = config.link_token()?;
     let listener = private_http::bind("--control", config.control).await?;
     let address = listener.local_addr().context("--control")?;
 
@@ -52,11 +51,11 @@ pub(crate) async fn start(
         .context("the descriptors for reflection")?;
     let draining = drain.draining();
     let edge = Edge { upstream: Arc::clone(&upstream), shards, drain, drain_timeout: config.drain_timeout };
-    let server = Server::builder()
-        .layer(guard(token))
-        .add_service(ControlServer::new(edge))
+    let server = access
+        .server()
+        .add_service(guard.before(ControlServer::new(edge)))
         .add_service(health)
-        .add_service(reflection)
+        .add_service(guard.before(reflection))
         .serve_with_incoming(TcpIncoming::from(listener));
     let task = tokio::spawn(async move {
         tokio::select! {
@@ -159,7 +158,7 @@ mod tests {
             file
         });
         let mut config = Config { control: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
-        config.link_token_file = token.as_ref().map(|file| file.path().to_owned());
+        config.private.link_token_file = token.as_ref().map(|file| file.path().to_owned());
         let (upstream, shards) = (Arc::new(Upstream::default()), [(); 2].map(|()| Arc::default()));
         for (n, shard) in shards.iter().enumerate() {
             let shard: &Arc<ShardMetrics> = shard;
@@ -169,7 +168,9 @@ mod tests {
         upstream.head.set(42);
         let drain = Drain::new(shards.to_vec());
         let draining = drain.draining();
-        let (address, _) = start(&config, Arc::clone(&upstream), shards.to_vec(), drain).await.unwrap();
+        let access = config.access().unwrap();
+        let asks = (&access, &access.guard());
+        let (address, _) = start(&config, asks, Arc::clone(&upstream), shards.to_vec(), drain).await.unwrap();
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
         Fixture { channel: endpoint.connect().await.unwrap(), upstream, draining, _token: token }
     }
@@ -202,15 +203,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_service_asks_for_the_token() {
+    async fn every_service_but_health_asks_for_the_token() {
         let f = start_edge(true).await;
         let mut control = ControlClient::new(f.channel.clone());
         let refused = control.status(EdgeStatusRequest {}).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unauthenticated);
         assert!(!control.status(with_token(EdgeStatusRequest {})).await.unwrap().into_inner().ready);
-        let mut health = HealthClient::new(f.channel);
-        let refused = health.check(HealthCheckRequest::default()).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+        let health = HealthClient::new(f.channel).check(HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(health.into_inner().status(), Answer::NotServing);
     }
 
     #[tokio::test]
@@ -266,8 +266,12 @@ mod tests {
     async fn a_busy_address_names_the_flag() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let config = Config { control: taken.local_addr().unwrap(), ..Config::default() };
+        let access = Access::default();
         let error =
-            start(&config, Arc::default(), Vec::new(), Drain::new(Vec::new())).await.unwrap_err().to_string();
+            start(&config, (&access, &access.guard()), Arc::default(), Vec::new(), Drain::new(Vec::new()))
+                .await
+                .unwrap_err()
+                .to_string();
         assert!(error.starts_with("--control: cannot listen on 127.0.0.1:"), "{error}");
     }
 }

@@ -104,7 +104,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         interest_linger: config.interest_linger,
         interest_max: config.limits.interest_max.into(),
     };
-    let (rate, token) = (config.limits.connection_rate()?, config.link_token()?);
+    let (rate, access) = (config.limits.connection_rate()?, config.access()?);
     let way = publish::Way::of(&config)?;
     let decoders = Arc::new(decoders::of(&config)?);
     let publish = config.allow_publish.iter().map(|prefix| prefix.as_bytes()).collect();
@@ -122,7 +122,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let mut tasks = Vec::new();
     let options = config.recorder.clone().map(|url| {
         let message_bytes_max = ingest::message_bytes_max(config.limits.of_sockets());
-        Arc::new(recorder::Options { url, token, message_bytes_max })
+        Arc::new(recorder::Options { url, access: access.clone(), message_bytes_max })
     });
     let (publications, publishing) = publish::start(way, &config, options.as_ref())?;
     tasks.extend(publishing);
@@ -185,8 +185,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         shards.push(shard::start(listener, options, failed.clone())?);
     }
 
+    let guard = access.guard();
     let (control, serving) =
-        control::start(&config, Arc::clone(&upstream), counts.clone(), drain.clone()).await?;
+        control::start(&config, (&access, &guard), Arc::clone(&upstream), counts.clone(), drain.clone())
+            .await?;
     let readiness = {
         let (upstream, draining) = (Arc::clone(&upstream), drain.draining());
         move || readiness(&upstream, &draining)
@@ -199,8 +201,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             decoders,
             publications.outcomes(),
             tokens.failures(),
+            guard.refused(),
         ),
         readiness: Box::new(readiness),
+        token: access.token().cloned(),
     };
     let private = tokio::spawn(private_http::serve(metrics_listener, private)).abort_handle();
     tasks.extend([private, serving]);

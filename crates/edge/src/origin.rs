@@ -13,8 +13,7 @@ use hyper::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HOST, HeaderMap,
     HeaderName, HeaderValue, ORIGIN, VARY,
 };
-
-use crate::ingest::Seldom;
+use trestle_process::seldom::Seldom;
 
 /// Of a request for which a browser sends no `Origin`, as same-origin GETs are (Fetch Metadata). No page can set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -11,11 +11,12 @@ use tonic::{Code, Status};
 use trestle_messages::Position;
 use trestle_messages::v1::recorder_client::RecorderClient;
 use trestle_messages::v1::{RecorderStatusRequest, ReplayRequest};
-use trestle_process::grpc::{LinkToken, Presenter, presenter};
+use trestle_process::grpc::{Access, Presenter};
+use trestle_process::seldom::Seldom;
 use trestle_recorder::Ask;
 use warp::http::Uri;
 
-use crate::ingest::{Answer, Answers, Replays, Seldom};
+use crate::ingest::{Answer, Answers, Replays};
 
 /// A recorder that does not answer within this is tried again.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -34,8 +35,8 @@ const STATUS_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Options {
     /// `--recorder`.
     pub(crate) url: Uri,
-    /// What it asks for.
-    pub(crate) token: Option<LinkToken>,
+    /// What it is shown.
+    pub(crate) access: Access,
     /// All frames of a message together.
     pub(crate) message_bytes_max: usize,
 }
@@ -175,13 +176,13 @@ impl Connection {
 /// # Errors
 /// Why the forwarder is not reached.
 pub(crate) async fn connect(options: &Options) -> Result<Client, Status> {
-    let Options { url, token, message_bytes_max } = options;
+    let Options { url, access, message_bytes_max } = options;
     let endpoint = Endpoint::from(url.clone())
         .connect_timeout(CONNECT_MAX)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
-    let client = RecorderClient::with_interceptor(channel, presenter(token.as_ref()));
+    let client = RecorderClient::with_interceptor(channel, access.presenter());
     Ok(client.max_decoding_message_size(message_bytes_max.saturating_add(BATCH_OVERHEAD_BYTES)))
 }

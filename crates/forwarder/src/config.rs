@@ -1,5 +1,5 @@
 //! The forwarder's flags: as typed ([`Config`]) and, checked against each other, as usable ([`Config::rules`],
-//! [`Config::token`]).
+//! [`Config::access`]).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use bytesize::ByteSize;
 use clap::Parser;
 use trestle_process::config::Common;
 use trestle_process::exit::Exit;
-use trestle_process::grpc::LinkToken;
+use trestle_process::grpc::{Access, AccessFlags};
+use trestle_process::private_http;
 use trestle_process::source::Source;
 use trestle_process::zmq::{Bounds, Listen};
 use trestle_recorder::{RecordRule, RecordRules, SplitRule};
@@ -65,10 +66,9 @@ pub struct Config {
     /// may lose all of it: a new epoch begins then, and clients are told. Without it every restart begins one.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// The file of the token that gRPC callers must present as `authorization: Bearer TOKEN`, read at start; without it
-    /// whoever reaches --grpc is served.
-    #[arg(long, value_name = "FILE")]
-    pub link_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as of `common`")]
+    pub private: AccessFlags,
 
     /// A frame from a publisher. A larger one cuts the connection of its sender before it is held in memory.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = frame_bytes)]
@@ -107,12 +107,15 @@ impl Config {
         }
     }
 
-    /// The link token; `None` where no file is named.
+    /// What private ports ask of those who come.
     ///
     /// # Errors
-    /// An [`Exit`] with code 64 if the file cannot be read or holds no token.
-    pub fn token(&self) -> Result<Option<LinkToken>, Exit> {
-        self.link_token_file.as_deref().map(|path| LinkToken::read("--link-token-file", path)).transpose()
+    /// An [`Exit`] with code 64 for a file that is none, or where another machine reaches a port that asks for nothing.
+    pub fn access(&self) -> Result<Access, Exit> {
+        let access = self.private.open()?;
+        access.check("--grpc", self.grpc)?;
+        private_http::check("--metrics", self.metrics, access.token())?;
+        Ok(access)
     }
 
     /// The bounds of each ØMQ socket.
@@ -152,7 +155,7 @@ mod tests {
         let config = Config::default();
         assert_eq!(config.bounds(), Bounds::default());
         assert_eq!(config.rules().unwrap(), RecordRules::everything());
-        assert!(config.token().unwrap().is_none());
+        assert!(config.access().unwrap().is_open());
         for listen in [&config.frontend, &config.backend, &config.link] {
             assert!(listen.to_string().starts_with("tcp://127.0.0.1:"), "{listen}");
         }

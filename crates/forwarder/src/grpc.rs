@@ -1,4 +1,4 @@
-//! The private gRPC service: `Recorder`, health and reflection, behind the link token where there is one.
+//! The private gRPC service: `Recorder` and reflection, behind the link token where there is one, and health, which is for all.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use futures_util::Stream;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use trestle_messages::FILE_DESCRIPTOR_SET;
@@ -15,7 +14,7 @@ use trestle_messages::v1::recorder_server::{Recorder, RecorderServer};
 use trestle_messages::v1::{
     PublishReply, PublishRequest, RecorderStatus, RecorderStatusRequest, ReplayBatch, ReplayRequest,
 };
-use trestle_process::grpc::{LinkToken, guard};
+use trestle_process::grpc::{Access, Guard};
 
 use crate::replay::{self, Patience};
 use crate::state::State;
@@ -58,7 +57,7 @@ impl Recorder for Service {
 /// If reflection cannot read its own descriptors, or the listener breaks.
 pub(crate) async fn serve(
     listener: TcpListener,
-    token: Option<LinkToken>,
+    (access, guard): (Access, Guard),
     state: Arc<State>,
     submit: Submit,
     patience: Patience,
@@ -76,12 +75,12 @@ pub(crate) async fn serve(
     };
     let recorder =
         RecorderServer::new(Service { state, submit, patience }).max_decoding_message_size(REQUEST_BYTES_MAX);
-    Server::builder()
-        .layer(guard(token))
-        .add_service(recorder)
+    access
+        .server()
+        .add_service(guard.before(recorder))
         .add_service(health)
-        .add_service(reflection().build_v1().context("the gRPC descriptors are broken")?)
-        .add_service(reflection().build_v1alpha().context("the gRPC descriptors are broken")?)
+        .add_service(guard.before(reflection().build_v1().context("the gRPC descriptors are broken")?))
+        .add_service(guard.before(reflection().build_v1alpha().context("the gRPC descriptors are broken")?))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopped)
         .await
         .context("--grpc")

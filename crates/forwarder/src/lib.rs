@@ -94,7 +94,7 @@ struct ProxyThread {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     check_build()?;
     let rules = config.rules()?;
-    let token = config.token()?;
+    let access = config.access()?;
     let mut registry = Registry::default();
     let (recording, stamper) = Recording::open(rules.clone(), config.data.as_deref(), &mut registry)?;
     let (sockets, watch, bound) = Sockets::open(&config)?;
@@ -131,18 +131,21 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     for source in &config.source {
         tracing::info!("connecting to source {}", source.endpoint);
     }
-    if token.is_none() {
+    if access.is_open() {
         tracing::warn!("no --link-token-file: whoever reaches {grpc} is served");
     }
 
+    let guard = access.guard();
+    metrics::grpc_refused(&mut registry, guard.refused());
+    let token = access.token().cloned();
     let (grpc_stop, stopped) = oneshot::channel();
-    let service = grpc::serve(grpc_listener, token, Arc::clone(&state), submit, patience, stopped);
+    let service = grpc::serve(grpc_listener, (access, guard), Arc::clone(&state), submit, patience, stopped);
     let grpc_task = tokio::spawn(async {
         if let Err(error) = service.await {
             tracing::error!("gRPC has ended: {error:#}");
         }
     });
-    let private = Private { registry, readiness: Box::new(move || state.readiness()) };
+    let private = Private { registry, readiness: Box::new(move || state.readiness()), token };
     let mut metrics_task = JoinSet::new();
     metrics_task.spawn(private_http::serve(metrics_listener, private));
     let sockets::Bound { frontend, backend, link } = bound;

@@ -248,6 +248,15 @@ impl PublicationMetrics {
     }
 }
 
+/// Shows the calls without the link token.
+pub(crate) fn grpc_refused(registry: &mut Registry, refused: &Counter) {
+    registry.sub_registry_with_prefix("trestle_forwarder").register(
+        "grpc_unauthenticated",
+        "gRPC calls refused because the link token was missing or wrong",
+        refused.clone(),
+    );
+}
+
 /// Counts replays that were ended because nobody took what they had.
 pub(crate) fn replays_ended(registry: &mut Registry) -> Counter {
     let ended = Counter::default();

@@ -8,9 +8,11 @@ pub mod config;
 pub mod exit;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+pub mod link_token;
 pub mod log;
 pub mod memory;
 pub mod private_http;
+pub mod seldom;
 pub mod signal;
 pub mod source;
 pub mod wake;

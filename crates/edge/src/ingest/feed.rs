@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use trestle_process::exit::Exit;
+use trestle_process::seldom::Seldom;
 use trestle_process::source::Endpoint;
 use trestle_process::zmq::{Bounds, socket};
 use zmq::{Context, Socket, SocketType};
 
 use super::monitor::Monitor;
 use super::reach::{Action, Reach};
-use super::seldom::Seldom;
 use super::upstream::Upstream;
 
 /// The sockets of a feed, apart from its state, so that they can be polled while that changes.

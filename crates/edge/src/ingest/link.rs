@@ -6,10 +6,10 @@ use std::time::Instant;
 use prost::Message as _;
 use trestle_messages::v1::{Beat, Stamp};
 use trestle_messages::{BEAT_MARKER, Position, topic};
+use trestle_process::seldom::Seldom;
 use trestle_recorder::{Batch, Errand, Follower, FollowerCounts, Kept, RecordRules};
 
 use super::replays::{Answer, Asker};
-use super::seldom::Seldom;
 use super::upstream::Upstream;
 use super::writer::Writer;
 

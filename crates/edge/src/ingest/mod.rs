@@ -12,7 +12,6 @@ mod multipart;
 mod poll;
 mod reach;
 mod replays;
-mod seldom;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, oneshot};
+use trestle_process::seldom::Seldom;
 use trestle_process::source::Source;
 use trestle_process::wake::{self, Waker};
 use trestle_process::zmq::Bounds;
@@ -36,7 +36,6 @@ use trestle_recorder::{Log, Sequences};
 
 pub use interest::InterestSender;
 pub(crate) use replays::{Answer, Answers, Replays};
-pub(crate) use seldom::Seldom;
 pub use upstream::Upstream;
 
 use crate::config;

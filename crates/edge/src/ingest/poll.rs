@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use trestle_messages::{Position, topic};
+use trestle_process::seldom::Seldom;
 use trestle_process::wake::Wakeable;
 use trestle_process::zmq::poll;
 use trestle_recorder::BEAT_INTERVAL;
@@ -15,7 +16,6 @@ use super::feed::{Feed, Sockets};
 use super::interest::{InterestReceiver, Want};
 use super::link::{Link, News};
 use super::multipart::{Multipart, Received};
-use super::seldom::Seldom;
 use super::sources::Sources;
 use super::upstream::Upstream;
 use super::wants::{Change, Wants};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use trestle_hub::decode::Decoders;
@@ -68,10 +69,13 @@ pub(crate) fn registry(
     decoders: Arc<Decoders>,
     publications: Arc<Outcomes>,
     tokens: Arc<Failures>,
+    grpc_refused: &Counter,
 ) -> Registry {
     let mut registry = Registry::with_prefix("trestle_edge");
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The running build", build);
+    let help = "gRPC calls refused because the link token was missing or wrong";
+    registry.register("grpc_unauthenticated", help, grpc_refused.clone());
     registry.register_collector(Box::new(Edge { shards, upstream, log, decoders, publications, tokens }));
     registry
 }
@@ -276,8 +280,15 @@ pub(crate) mod tests {
         batch.push([&b"topic"[..]], Stamp::default());
         log.append(&mut batch);
         let mut page = String::new();
-        let registry =
-            registry(shards.to_vec(), upstream, log, Arc::default(), Arc::default(), Arc::default());
+        let registry = registry(
+            shards.to_vec(),
+            upstream,
+            log,
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+            &Counter::default(),
+        );
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
         page
     }

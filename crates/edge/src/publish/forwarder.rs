@@ -14,10 +14,10 @@ use trestle_messages::Position;
 use trestle_messages::v1::publish_reply::Outcome as Reply;
 use trestle_messages::v1::server_message::ErrorCode as Code;
 use trestle_messages::v1::{NotPublished, PublishReply, PublishRequest, Published};
+use trestle_process::seldom::Seldom;
 
 use super::answer::Answer;
 use super::{Job, Jobs, Outcome};
-use crate::ingest::Seldom;
 use crate::recorder::{self, BACK_OFF_MAX, BACK_OFF_MIN, Options};
 
 /// A forwarder that does not take a call within this is tried again.

@@ -26,10 +26,13 @@ fn bad_configuration_exits_with_64_and_names_what_is_wrong() {
         (&[NOBODY, "--shards", "0"], "--shards"),
         (&[NOBODY, "--unheard-of"], "--unheard-of"),
         (&[NOBODY, "--link-token-file", "/nowhere"], "--link-token-file"),
+        (&[NOBODY, "--control", "0.0.0.0:0"], "--control 0.0.0.0:0"),
+        (&[NOBODY, "--metrics", "[::]:0"], "--link-token-file"),
         (&[NOBODY, "--log", "a=b=c"], "--log"),
     ] {
-        let ports = if args.contains(&"--listen") { &FREE_PORTS[1..] } else { &FREE_PORTS[..] };
-        let (code, said) = fails(program().args(ports).args(args));
+        let is_given = |port: &str| args.iter().any(|arg| port.starts_with(&format!("{arg}=")));
+        let others = FREE_PORTS.iter().filter(|port| !is_given(port));
+        let (code, said) = fails(program().args(others).args(args));
         assert_eq!(code, 64, "{args:?}: {said}");
         assert!(said.contains(named), "{args:?}: {said}");
     }

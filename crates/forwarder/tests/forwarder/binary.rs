@@ -37,10 +37,14 @@ fn bad_configuration_exits_with_64_and_names_what_is_wrong() {
         (&["--source", "x"], "--source"),
         (&["--record", "a=much"], "--record"),
         (&["--link-token-file", token], "--link-token-file"),
+        (&["--grpc", "0.0.0.0:0"], "--link-token-file"),
+        (&["--metrics", "0.0.0.0:0"], "--link-token-file"),
         (&["--unheard-of"], "--unheard-of"),
         (&["--log", "a=b=c"], "--log"),
     ] {
-        let (code, said) = fails(forwarder().args(FREE_PORTS).args(args));
+        let is_given = |port: &str| args.iter().any(|arg| port.starts_with(&format!("{arg}=")));
+        let others = FREE_PORTS.iter().filter(|port| !is_given(port));
+        let (code, said) = fails(forwarder().args(others).args(args));
         assert_eq!(code, 64, "{args:?}: {said}");
         assert!(said.contains(named), "{args:?}: {said}");
     }

@@ -76,7 +76,7 @@ fn health_and_reflection_answer() {
 }
 
 #[test]
-fn with_a_token_every_call_must_carry_it() {
+fn with_a_token_every_call_but_for_health_must_carry_it() {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
@@ -96,7 +96,12 @@ fn with_a_token_every_call_must_carry_it() {
             assert_eq!(status(wrong).await.unwrap_err().code(), Code::Unauthenticated, "{wrong:?}");
         }
         assert_eq!(status(Some(TOKEN)).await.unwrap(), 0);
-        let health = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await;
-        assert_eq!(health.unwrap_err().code(), Code::Unauthenticated);
+        HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
+        let list = MessageRequest::ListServices(String::new());
+        let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+        let requests = futures_util::stream::iter([request]);
+        let reflection = ServerReflectionClient::new(channel.clone()).server_reflection_info(requests).await;
+        assert_eq!(reflection.unwrap_err().code(), Code::Unauthenticated);
     });
+    forwarder.metric("trestle_forwarder_grpc_unauthenticated_total", |n| n == 4);
 }

@@ -7,14 +7,14 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// Lets a fault be said at once, then at most every ten seconds.
 #[derive(Debug, Default)]
-pub(crate) struct Seldom {
+pub struct Seldom {
     next: Option<Instant>,
     unsaid: u64,
 }
 
 impl Seldom {
     /// The fault has happened. If it is time to say so: how often it has happened unsaid since the last time.
-    pub(crate) fn say(&mut self, now: Instant) -> Option<u64> {
+    pub fn say(&mut self, now: Instant) -> Option<u64> {
         if self.next.is_some_and(|next| now < next) {
             self.unsaid += 1;
             return None;
