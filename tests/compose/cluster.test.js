@@ -5,8 +5,9 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { connect as connectHttp2 } from "node:http2";
-import { get as httpsGet } from "node:https";
+import { get as httpsGet, request as httpsRequest } from "node:https";
 import { after, before, test } from "node:test";
+import WebSocket from "ws";
 import { until } from "../browser/support/wait.js";
 import { ARTEFACTS, JsonClient, keep, listed, load, serveOriginalPage, startChromium } from "./clients.js";
 import { Cluster } from "./cluster.js";
@@ -25,7 +26,7 @@ let browser;
 let context;
 
 before(async () => {
-  cluster = await Cluster.start({ edges: EDGES });
+  cluster = await Cluster.start({ edges: EDGES, settings: () => ({ TRESTLE_ALLOW_PUBLISH: '["chat/"]' }) });
   browser = await startChromium();
   context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1360, height: 900 } });
 }, { timeout: START_MS });
@@ -129,6 +130,41 @@ test("a publisher's typed lines reach the browser with what the envelope says", 
     assert.ok(event.id && event.source, JSON.stringify(event));
   } finally {
     client.close();
+  }
+});
+
+test("what is published through nginx, by POST or by ZWS, comes to clients of every edge", { timeout: MINUTE_MS }, async () => {
+  // The least connected edge comes next, so that each has one.
+  const clients = await Promise.all(Array.from({ length: EDGES }, () => JsonClient.connect(cluster.host)));
+  let publisher;
+  try {
+    for (const client of clients) {
+      client.send({ id: 1, subscribe: { topics: ["chat/"] } });
+      await client.first("caught_up");
+    }
+    const request = httpsRequest(`https://${cluster.host}/publish?topic=chat/1`, { rejectUnauthorized: false, method: "POST" });
+    request.end("by POST");
+    const [answer] = await once(request, "response");
+    answer.resume();
+    assert.equal(answer.statusCode, 200);
+
+    // ZeroMQ RFC 45: routing ids, then the edge says what it wants; each frame behind a flag.
+    const heard = [];
+    publisher = new WebSocket(`wss://${cluster.host}/pub`, "ZWS2.0", { rejectUnauthorized: false });
+    publisher.on("message", (data) => heard.push(String(data)));
+    await once(publisher, "open");
+    publisher.send(Buffer.of(0));
+    await until("what it may publish", () => heard.includes("\0\x01chat/"));
+    publisher.send(Buffer.from("\x01chat/2"));
+    publisher.send(Buffer.from("\0by ZWS"));
+    const expected = [["chat/1", "by POST"], ["chat/2", "by ZWS"]];
+    for (const client of clients) {
+      await until("both", () => client.events.length >= expected.length);
+      assert.deepEqual(client.events.map(({ topic, text }) => [topic, text]), expected);
+    }
+  } finally {
+    publisher?.terminate();
+    for (const client of clients) client.close();
   }
 });
 
