@@ -18,7 +18,7 @@ import { Cluster } from "./cluster.js";
 const MINUTE_MS = 60_000;
 const START_MS = 30 * MINUTE_MS; // with --from-source the images are compiled
 /** What an address may have, and ask for in a second. Of HTTP/2, as the page's files come, each request counts. */
-const [CONNECTIONS, REQUESTS] = [50, 10];
+const [CONNECTIONS, REQUESTS] = [50, 20];
 /** nginx gives a request this long to come. */
 const HEADER_MS = 10_000;
 
