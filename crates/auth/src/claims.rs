@@ -92,7 +92,7 @@ impl Claims {
     ///
     /// # Errors
     /// If the subject or a prefix is not one.
-    pub(crate) fn grant(&self, leeway: Duration) -> Result<Grant, Refused> {
+    pub fn grant(&self, leeway: Duration) -> Result<Grant, Refused> {
         let subject = self.sub.as_deref().unwrap_or_default();
         if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || subject.contains(char::is_control) {
             return Err(Refused::BadClaims("`sub` has 1 to 255 bytes and no control characters"));

@@ -32,6 +32,9 @@ pub enum KeyError {
     /// Not what its beginning says.
     #[error("it begins like a PEM file, and is no key for that: {0}")]
     Pem(#[source] jsonwebtoken::errors::Error),
+    /// Not what its beginning says, or too short.
+    #[error("it is no private key that signs RS256, ES256 or EdDSA: {0}")]
+    PrivatePem(String),
     /// Of another kind than the table of algorithms has.
     #[error("{0} is not supported: RS256, ES256, EdDSA and HS256, HS384, HS512 are")]
     Unsupported(String),
@@ -123,6 +126,12 @@ impl Keys {
             Some(pair) => Err(KeyError::Twice(pair[0].to_owned())),
             None => Ok(self),
         }
+    }
+
+    /// The name of each, if it has one, and the algorithms that it is for, as a token's header writes them.
+    pub fn each(&self) -> impl Iterator<Item = (Option<&str>, Vec<String>)> {
+        let named = |algorithm: &Algorithm| format!("{algorithm:?}");
+        self.keys.iter().map(move |key| (key.kid.as_deref(), key.algorithms.iter().map(named).collect()))
     }
 
     /// How many there are.

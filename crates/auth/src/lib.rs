@@ -25,8 +25,8 @@ mod refused;
 mod signing;
 mod verify;
 
-pub use claims::Claims;
+pub use claims::{Audience, Claims};
 pub use key::{KeyError, Keys, SECRET_BYTES_MIN};
 pub use refused::Refused;
 pub use signing::SigningKey;
-pub use verify::{Jwt, Rules, TOKEN_BYTES_MAX};
+pub use verify::{Jwt, Rules, TOKEN_BYTES_MAX, unverified};

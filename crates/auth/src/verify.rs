@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Validation, decode, decode_header};
-use trestle_hub::{ErrorCode, Grant, Unverified, Verifier};
+use serde_json::Value;
+use trestle_hub::{ErrorCode, Grant, Unverified};
 
 use crate::{Claims, Keys, Refused};
 
@@ -96,12 +97,6 @@ impl Jwt {
     }
 }
 
-impl Verifier for Jwt {
-    fn verify(&self, token: &str) -> Result<Grant, Unverified> {
-        Self::verify(self, token).map_err(Unverified::from)
-    }
-}
-
 impl From<Refused> for Unverified {
     fn from(refused: Refused) -> Self {
         let code = match refused {
@@ -112,11 +107,25 @@ impl From<Refused> for Unverified {
     }
 }
 
+/// What the header and the claims of a token say, whoever signed it: for people to look at, for nothing else.
+///
+/// # Errors
+/// If it is none.
+pub fn unverified(token: &str) -> Result<(Value, Value), Refused> {
+    let mut parts = token.split('.');
+    let mut part = || {
+        let json = URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
+        serde_json::from_slice(&json).ok().filter(Value::is_object)
+    };
+    let said = part().zip(part());
+    said.filter(|_| parts.next().is_some() && parts.next().is_none()).ok_or(Refused::Malformed)
+}
+
 /// `none`, and whatever else no key is for, is not known to the library at all: its header cannot be read.
 fn refused_header(token: &str, error: &Error) -> Refused {
     let algorithm = || {
         let json = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
-        let header: serde_json::Value = serde_json::from_slice(&json).ok()?;
+        let header: Value = serde_json::from_slice(&json).ok()?;
         header.get("alg")?.as_str().map(str::to_owned)
     };
     let is_of_three_parts = token.split('.').count() == 3;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use trestle_auth::{Claims, Jwt, KeyError, Keys, Refused, Rules, SigningKey, TOKEN_BYTES_MAX};
+use trestle_auth::{Claims, Jwt, KeyError, Keys, Refused, Rules, SigningKey, TOKEN_BYTES_MAX, unverified};
 
 const SECRET: &[u8] = include_bytes!("keys/secret");
 const RSA: (&[u8], &[u8]) = (include_bytes!("keys/rsa.pem"), include_bytes!("keys/rsa.pub.pem"));
@@ -35,14 +35,23 @@ fn in_seconds(seconds: i64) -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 + seconds
 }
 
-/// Signed with the tests' secret, whatever it says.
+/// Signed by HS256 with the tests' secret, whatever it says.
 fn signed(header: &Value, claims: &Value) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let said = format!("{}.{}", part(header), part(claims));
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.strip_suffix(b"\n").unwrap());
+    signed_with(SECRET.strip_suffix(b"\n").unwrap(), header, claims)
+}
+
+fn signed_with(secret: &[u8], header: &Value, claims: &Value) -> String {
+    let said = said(header, claims);
+    let key = jsonwebtoken::EncodingKey::from_secret(secret);
     let signature =
         jsonwebtoken::crypto::sign(said.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
     format!("{said}.{signature}")
+}
+
+/// What a signature is of.
+fn said(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}", part(header), part(claims))
 }
 
 #[test]
@@ -123,10 +132,7 @@ fn a_table_of_tokens_that_do_not_count() {
     assert!(strict.verify(&but("nbf", in_seconds(3).into())).is_ok());
     assert!(strict.verify(&but("aud", json!(["x", "trestle"]))).is_ok());
 
-    let unsigned = |algorithm: &str| {
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        format!("{}.{}.", part(&json!({"alg": algorithm})), part(&good))
-    };
+    let unsigned = |algorithm: &str| format!("{}.", said(&json!({"alg": algorithm}), &good));
     let is_bad_claims = |refused: &Refused| matches!(refused, Refused::BadClaims(_));
     for (name, token, is_expected) in [
         (
@@ -179,14 +185,10 @@ fn a_table_of_tokens_that_do_not_count() {
 
 #[test]
 fn a_public_key_as_a_secret_signs_nothing_that_counts() {
-    let header = json!({"alg": "HS256"});
-    let said = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let said = format!("{}.{}", said(&header), said(&json!({"sub": "eve", "exp": in_seconds(60)})));
+    let claims = json!({"sub": "eve", "exp": in_seconds(60)});
     for public in [RSA.1, EC.1, ED.1] {
-        let key = jsonwebtoken::EncodingKey::from_secret(public);
-        let signature =
-            jsonwebtoken::crypto::sign(said.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
-        assert_eq!(jwt(public).verify(&format!("{said}.{signature}")), Err(Refused::WrongAlgorithm));
+        let forged = signed_with(public, &json!({"alg": "HS256"}), &claims);
+        assert_eq!(jwt(public).verify(&forged), Err(Refused::WrongAlgorithm));
     }
 }
 
@@ -237,6 +239,17 @@ fn keys_are_shown_nowhere() {
     assert!(!shown.contains("115, 101") && !shown.contains("secret for"), "{shown}");
     let shown = format!("{:?}{:?}", Keys::read(SECRET).unwrap(), jwt(SECRET));
     assert!(!shown.contains("115, 101") && !shown.contains("secret for"), "{shown}");
+}
+
+#[test]
+fn what_a_token_says_can_be_looked_at_unverified() {
+    let (header, claims) = (json!({"alg": "none"}), json!({"sub": "eve", "trestle": 7}));
+    let token = format!("{}.x", said(&header, &claims));
+    assert_eq!(unverified(&token), Ok((header, claims)));
+    let two_parts = said(&json!({}), &json!({}));
+    for wrong in ["", ".", "..", "a.b.c", &two_parts, &format!("{two_parts}.x.y"), "W10.W10.x"] {
+        assert_eq!(unverified(wrong), Err(Refused::Malformed), "{wrong}");
+    }
 }
 
 proptest! {

@@ -4,6 +4,7 @@
 
 mod demo;
 mod sub;
+mod token;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ enum Command {
     Demo(demo::Flags),
     /// Prints the events of an edge, as they come: `trestle sub wss://example.org jobs/`.
     Sub(Box<sub::Flags>),
+    /// Makes and inspects the tokens that an edge with --auth jwt asks for.
+    Token(token::Flags),
     /// Measures how fast an edge, a forwarder or another server delivers, and at what cost.
     Bench(Box<trestle_bench::Bench>),
 }
@@ -41,6 +44,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     match flags.command.unwrap_or(Command::Demo(demo::Flags::default())) {
         Command::Demo(flags) => demo::run(&flags),
         Command::Sub(flags) => sub::run(&flags),
+        Command::Token(flags) => token::run(flags),
         Command::Bench(flags) => trestle_bench::run(&flags),
     }
 }

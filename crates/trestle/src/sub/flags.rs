@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 use trestle_messages::{Position, PositionError};
 
 use super::address::Address;
+use super::papers::{Papers, Token};
 use super::session::Wanted;
 
 /// Where `trestle demo` and an edge without flags listen.
@@ -34,6 +36,8 @@ Examples:
   trestle sub --snapshot --count 1 --exact --topic jobs/42
                                                     the last value of one topic
   trestle sub --json jobs/ | jq .data               the prefix alone: the URL is the default
+  trestle sub --token-file ann.token --origin https://example.org wss://example.org jobs/
+                                                    an edge that asks for tokens, and for a page of its own
   trestle sub --insecure https://localhost          the compose cluster's own certificate";
 
 /// What to print, of which edge.
@@ -78,6 +82,15 @@ pub(crate) struct Flags {
     /// Keep trying where the edge cannot be reached at first.
     #[arg(long)]
     wait: bool,
+    /// A file with the token that an edge with --auth jwt asks for; read again for each connection.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The token itself, best as the variable TRESTLE_TOKEN: what is on a command line others on the machine see.
+    #[arg(long, value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The page to pass for, where an edge asks for one: https://example.org.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    origin: Option<HeaderValue>,
     /// Trust the certificates in FILE (PEM) instead of the system's.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     cacert: Option<PathBuf>,
@@ -91,6 +104,7 @@ pub(crate) struct Flags {
 pub(super) struct Options {
     pub(super) address: Address,
     pub(super) trust: Trust,
+    pub(super) papers: Papers,
     pub(super) wanted: Wanted,
     pub(super) json: bool,
     pub(super) print_lost: bool,
@@ -148,6 +162,7 @@ impl Flags {
                 (None, true) => Trust::Any,
                 (None, false) => Trust::System,
             },
+            papers: Papers { token: self.token()?, origin: self.origin.clone() },
             wanted: Wanted {
                 topics,
                 exact: self.exact,
@@ -166,6 +181,19 @@ impl Flags {
             count: self.count.map(NonZeroU64::get),
             wait: self.wait,
         })
+    }
+}
+
+impl Flags {
+    /// A file goes first: a variable may be there for other runs.
+    fn token(&self) -> Result<Option<Token>, String> {
+        match (&self.token_file, &self.token) {
+            (Some(file), _) => Ok(Some(Token::File(file.clone()))),
+            (None, Some(text)) => {
+                Token::of_text(text).map(Some).map_err(|reason| format!("--token: {reason}"))
+            }
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -196,6 +224,13 @@ fn position(text: &str) -> Result<String, String> {
         Ok(_) | Err(PositionError::Format(_)) => Ok(text.to_owned()),
         Err(PositionError::Malformed) => Err("no position as an event or an earlier run gave it".to_owned()),
     }
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = text == "null"
+        || text.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
+    let header = HeaderValue::try_from(text).ok().filter(|_| is_origin);
+    header.ok_or_else(|| "write it as a browser does, for example https://example.org".to_owned())
 }
 
 fn hz(text: &str) -> Result<f64, String> {
@@ -254,6 +289,9 @@ mod tests {
             ("--exact", "--topic"),
             ("--print-lost", "--json"),
             ("--insecure --cacert x", "--cacert"),
+            ("--token é", "--token: it holds no token"),
+            ("--origin example.org", "https://example.org"),
+            ("--origin https://example.org/", "https://example.org"),
         ] {
             let error = options(line).unwrap_err();
             assert!(error.contains(named), "{line}: {error}");

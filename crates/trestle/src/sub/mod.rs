@@ -8,6 +8,7 @@ mod comeback;
 mod flags;
 mod notices;
 mod output;
+mod papers;
 mod place;
 mod render;
 mod session;

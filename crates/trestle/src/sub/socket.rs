@@ -19,6 +19,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::address::Address;
 use super::comeback::End;
+use super::papers::Papers;
 use super::wire::SUBPROTOCOL;
 
 /// Each of these takes at most so long: to open a connection, to hear its welcome, to send a few commands.
@@ -40,8 +41,12 @@ pub(super) struct Socket(WebSocketStream<Box<dyn Stream>>);
 
 impl Socket {
     /// Looks the name up anew each time: another edge may be there.
-    pub(super) async fn open(address: &Address, tls: Option<&TlsConnector>) -> Result<Self, End> {
-        let opening = timeout(HANDSHAKE_MAX, open(address, tls)).await;
+    pub(super) async fn open(
+        address: &Address,
+        tls: Option<&TlsConnector>,
+        papers: &Papers,
+    ) -> Result<Self, End> {
+        let opening = timeout(HANDSHAKE_MAX, open(address, tls, papers)).await;
         opening.unwrap_or_else(|_| {
             let (to, within) = (place(address), HANDSHAKE_MAX.as_secs());
             Err(End::Broken(format!("no answer from {to} within {within} s")))
@@ -80,7 +85,7 @@ impl Socket {
     }
 }
 
-async fn open(address: &Address, tls: Option<&TlsConnector>) -> Result<Socket, End> {
+async fn open(address: &Address, tls: Option<&TlsConnector>, papers: &Papers) -> Result<Socket, End> {
     let to = place(address);
     let tcp = TcpStream::connect((&*address.host, address.port)).await;
     let tcp = tcp.map_err(|error| End::Broken(format!("cannot connect to {to}: {}", said(&error))))?;
@@ -97,6 +102,7 @@ async fn open(address: &Address, tls: Option<&TlsConnector>) -> Result<Socket, E
     let mut request =
         address.uri.clone().into_client_request().map_err(|error| End::Wrong(error.to_string()))?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    papers.show(request.headers_mut()).map_err(End::Wrong)?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));

@@ -158,7 +158,7 @@ impl Watch {
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, Over> {
-        let socket = Socket::open(&self.options.address, self.tls.as_ref()).await?;
+        let socket = Socket::open(&self.options.address, self.tls.as_ref(), &self.options.papers).await?;
         self.socket = Some(socket);
         let mut silence_max = HANDSHAKE_MAX;
         loop {

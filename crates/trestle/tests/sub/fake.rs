@@ -50,6 +50,12 @@ impl Fake {
 
     /// The next WebSocket, and its request's path.
     pub(crate) fn accept_at(&self) -> (Client<TcpStream>, String) {
+        let (client, request) = self.accept_asked();
+        (client, request.uri().to_string())
+    }
+
+    /// The next WebSocket, and its request.
+    pub(crate) fn accept_asked(&self) -> (Client<TcpStream>, Request) {
         Client::accept(self.tcp())
     }
 
@@ -78,17 +84,17 @@ pub(crate) fn answer(mut stream: TcpStream, response: &str) {
 pub(crate) struct Client<S>(WebSocket<S>);
 
 impl<S: std::io::Read + Write> Client<S> {
-    pub(crate) fn accept(stream: S) -> (Self, String) {
-        let mut path = String::new();
+    pub(crate) fn accept(stream: S) -> (Self, Request) {
+        let mut asked = None;
         #[expect(clippy::result_large_err, reason = "tungstenite's own callback")]
         let socket = accept_hdr(stream, |request: &Request, mut response: Response| {
-            path = request.uri().to_string();
+            asked = Some(request.clone());
             let protocol = HeaderValue::from_static("trestle.v1.json");
             assert_eq!(request.headers()["sec-websocket-protocol"], protocol);
             response.headers_mut().insert("sec-websocket-protocol", protocol);
             Ok(response)
         });
-        (Self(socket.map_err(|error| error.to_string()).unwrap()), path)
+        (Self(socket.map_err(|error| error.to_string()).unwrap()), asked.unwrap())
     }
 
     pub(crate) fn say(&mut self, message: Value) {

@@ -8,4 +8,5 @@ mod prints;
 mod program;
 mod reconnects;
 mod refusals;
+mod tokens;
 mod trust;

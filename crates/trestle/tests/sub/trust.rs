@@ -47,8 +47,8 @@ fn a_certificate_is_trusted_where_it_is_named_or_nothing_is_asked() {
         let fake = Fake::start();
         let sub = Sub::start(&format!("wss://localhost:{} {flags}", fake.address().port()));
         let tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), fake.tcp());
-        let (mut edge, path) = Client::accept(tls);
-        assert_eq!(path, "/ws");
+        let (mut edge, request) = Client::accept(tls);
+        assert_eq!(request.uri().path(), "/ws");
         edge.serve(1, 10);
         edge.event("a", 11);
         assert_eq!(sub.line(), r#"a {"n":11}"#, "{flags}");
