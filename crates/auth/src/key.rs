@@ -2,6 +2,7 @@
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use serde_json::Value;
 
 use crate::Refused;
 
@@ -41,6 +42,12 @@ pub enum KeyError {
     /// Begins like JSON, and is neither a JWK nor a set of them.
     #[error("it begins like JSON, and is no JWK and no JWKS: {0}")]
     Json(#[source] serde_json::Error),
+    /// A URL's answer that is something else.
+    #[error("it is JSON, but no JWKS: it has no list `keys`")]
+    NoSet,
+    /// Anybody could make tokens with it.
+    #[error("it publishes a secret: whoever can read it could make tokens")]
+    PublishedSecret,
     /// A set without a key that verifies.
     #[error("no key of the set verifies signatures")]
     Empty,
@@ -93,8 +100,24 @@ impl Keys {
         Ok(Self { keys })
     }
 
+    /// A JWKS that a server has published (RFC 7517 §5), as text that anybody may have read.
+    ///
+    /// # Errors
+    /// If it is none, or holds what should be nobody else's: then the URL is wrong, or all of it is worth nothing.
+    pub fn published(bytes: &[u8]) -> Result<Self, KeyError> {
+        let value: Value = serde_json::from_slice(bytes).map_err(KeyError::Json)?;
+        let keys = value.get("keys").and_then(Value::as_array).ok_or(KeyError::NoSet)?;
+        let is_secret =
+            |key: &Value| key.get("kty").is_some_and(|kind| kind == "oct") || key.get("k").is_some();
+        if keys.iter().any(is_secret) {
+            return Err(KeyError::PublishedSecret);
+        }
+        // Twice the same name would leave it open which of them counts.
+        Self::default().and(Self { keys: Self::of_json(bytes)? })
+    }
+
     fn of_json(json: &[u8]) -> Result<Vec<Key>, KeyError> {
-        let value: serde_json::Value = serde_json::from_slice(json).map_err(KeyError::Json)?;
+        let value: Value = serde_json::from_slice(json).map_err(KeyError::Json)?;
         if is_private_jwk(&value) {
             return Err(KeyError::Private);
         }
@@ -242,8 +265,8 @@ fn rsa_bytes(decoding: &DecodingKey) -> usize {
 }
 
 /// A JWK, or a set with one, that holds what should stay with who signs (RFC 7518 §6.2.2, §6.3.2).
-fn is_private_jwk(value: &serde_json::Value) -> bool {
-    let keys = value.get("keys").and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+fn is_private_jwk(value: &Value) -> bool {
+    let keys = value.get("keys").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     keys.iter().chain([value]).any(|key| key.get("d").is_some())
 }
 

@@ -1,6 +1,6 @@
 //! From a JSON Web Token (RFC 7519) to what its bearer may do, a [`Grant`](trestle_hub::Grant).
 //!
-//! - [`Keys`] are read from files and variables: each pins the algorithm of the tokens that it verifies.
+//! - [`Keys`] are read from files, variables and what a server publishes: each pins the algorithm of the tokens that it verifies.
 //! - [`Jwt`] verifies a token by them and by [`Rules`], and [`Refused`] says why it does not count.
 //! - [`Claims`] are what a token says; `trestle token` makes them with a [`SigningKey`].
 //!

@@ -1,6 +1,6 @@
 //! A token, verified.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -33,9 +33,10 @@ impl Default for Rules {
 }
 
 /// Verifies JSON Web Tokens.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Jwt {
-    keys: Arc<Keys>,
+    /// Held for as long as it takes to count one reference: who verifies goes on with the keys that it began with.
+    keys: RwLock<Arc<Keys>>,
     validation: Validation,
     leeway: Duration,
 }
@@ -57,7 +58,21 @@ impl Jwt {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
-        Self { keys: Arc::new(keys), validation, leeway }
+        Self { keys: RwLock::new(Arc::new(keys)), validation, leeway }
+    }
+
+    /// From now on these keys count, and no others.
+    pub fn replace_keys(&self, keys: Keys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// How many keys count.
+    pub fn n_keys(&self) -> usize {
+        self.keys().len()
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What `token` grants.
@@ -82,7 +97,8 @@ impl Jwt {
             return Err(Refused::Malformed);
         }
         let mut refused = Refused::BadSignature;
-        for key in self.keys.of(header.kid.as_deref(), header.alg)? {
+        let keys = self.keys();
+        for key in keys.of(header.kid.as_deref(), header.alg)? {
             let validation = Validation { algorithms: key.algorithms.clone(), ..self.validation.clone() };
             match decode::<Claims>(token, &key.decoding, &validation) {
                 Ok(token) => return Ok(token.claims),

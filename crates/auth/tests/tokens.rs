@@ -113,6 +113,42 @@ fn a_kid_chooses_the_key() {
     assert_eq!(jwt(SECRET).verify(&other), Err(Refused::BadSignature));
 }
 
+#[test]
+fn keys_that_were_published_are_public_and_those_of_later_replace_them() {
+    let by_url = |json: &Value| Keys::published(json.to_string().as_bytes());
+    let set: Value = serde_json::from_slice(JWKS).unwrap();
+    assert_eq!(by_url(&set).unwrap().len(), 3);
+    let with = |key: Value| {
+        let mut set = set.clone();
+        set["keys"].as_array_mut().unwrap().push(key);
+        by_url(&set)
+    };
+    let secret = URL_SAFE_NO_PAD.encode([7; 32]);
+    assert!(matches!(with(json!({"kty": "oct", "k": secret, "kid": "s"})), Err(KeyError::PublishedSecret)));
+    assert!(matches!(with(json!({"kty": "oct", "use": "enc"})), Err(KeyError::PublishedSecret)));
+    let mut other = set["keys"][0].clone();
+    assert!(matches!(with(other.clone()), Err(KeyError::Twice(_))));
+    other["kid"] = "for encryption".into();
+    other["use"] = "enc".into();
+    assert_eq!(with(other.clone()).unwrap().len(), 3, "it is for others");
+    other["d"] = "AA".into();
+    assert!(matches!(with(other), Err(KeyError::Private)));
+    assert_eq!(with(json!({"kty": "of tomorrow", "kid": "t"})).map(|keys| keys.len()).ok(), Some(3));
+    assert!(matches!(by_url(&set["keys"][0]), Err(KeyError::NoSet)));
+    assert!(matches!(by_url(&json!([1])), Err(KeyError::NoSet)));
+    assert!(matches!(by_url(&json!({"keys": []})), Err(KeyError::Empty)));
+    assert!(matches!(Keys::published(b"<html>"), Err(KeyError::Json(_))));
+    assert!(matches!(Keys::published(SECRET), Err(KeyError::Json(_))));
+
+    let token = SigningKey::read(RSA.0).unwrap().named("r").sign(&claims()).unwrap();
+    let jwt = Jwt::new(Keys::default(), Rules::default());
+    assert_eq!(jwt.verify(&token), Err(Refused::UnknownKey), "without keys nothing counts");
+    jwt.replace_keys(by_url(&set).unwrap());
+    assert!(jwt.verify(&token).is_ok());
+    jwt.replace_keys(Keys::read(ED.1).unwrap());
+    assert_eq!((jwt.verify(&token), jwt.n_keys()), (Err(Refused::WrongAlgorithm), 1));
+}
+
 /// Every case is signed rightly with the right secret, but for what its name says.
 #[test]
 fn a_table_of_tokens_that_do_not_count() {

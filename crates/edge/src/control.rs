@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Draining, Order};
 use crate::ingest::Upstream;
 use crate::metrics::ShardMetrics;
+use crate::tokens::Known;
 
 /// Health follows readiness at this pace, and a drain at once.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
@@ -36,6 +37,7 @@ pub(crate) async fn start(
     config: &Config,
     (access, guard): (&Access, &Guard),
     upstream: Arc<Upstream>,
+    known: Arc<Known>,
     shards: Vec<Arc<ShardMetrics>>,
     drain: Drain,
 ) -> anyhow::Result<(SocketAddr, AbortHandle)> {
@@ -43,14 +45,20 @@ pub(crate) async fn start(
     let address = listener.local_addr().context("--control")?;
 
     let (reporter, health) = tonic_health::server::health_reporter();
-    tell(&reporter, upstream.is_ready()).await;
+    tell(&reporter, upstream.is_ready() && known.are_here()).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("the descriptors for reflection")?;
     let draining = drain.draining();
-    let edge = Edge { upstream: Arc::clone(&upstream), shards, drain, drain_timeout: config.drain_timeout };
+    let edge = Edge {
+        upstream: Arc::clone(&upstream),
+        known: Arc::clone(&known),
+        shards,
+        drain,
+        drain_timeout: config.drain_timeout,
+    };
     let server = access
         .server()
         .add_service(guard.before(ControlServer::new(edge)))
@@ -64,14 +72,14 @@ pub(crate) async fn start(
                     tracing::error!("the control service ended: {error}");
                 }
             }
-            () = follow(&reporter, &upstream, draining) => {}
+            () = follow(&reporter, &upstream, &known, draining) => {}
         }
     });
     Ok((address, task.abort_handle()))
 }
 
 /// Keeps the standard health service in step with readiness.
-async fn follow(reporter: &HealthReporter, upstream: &Upstream, mut draining: Draining) {
+async fn follow(reporter: &HealthReporter, upstream: &Upstream, known: &Known, mut draining: Draining) {
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
     let mut told = None;
     loop {
@@ -79,7 +87,7 @@ async fn follow(reporter: &HealthReporter, upstream: &Upstream, mut draining: Dr
             _ = ticks.tick() => {}
             _ = draining.next() => {}
         }
-        let ready = upstream.is_ready() && draining.order().is_none();
+        let ready = upstream.is_ready() && known.are_here() && draining.order().is_none();
         if told.replace(ready) != Some(ready) {
             tell(reporter, ready).await;
         }
@@ -95,6 +103,7 @@ async fn tell(reporter: &HealthReporter, ready: bool) {
 
 struct Edge {
     upstream: Arc<Upstream>,
+    known: Arc<Known>,
     shards: Vec<Arc<ShardMetrics>>,
     drain: Drain,
     drain_timeout: Duration,
@@ -105,7 +114,7 @@ impl Control for Edge {
     async fn status(&self, _: Request<EdgeStatusRequest>) -> Result<Response<EdgeStatus>, Status> {
         let draining = self.drain.draining().order().is_some();
         Ok(Response::new(EdgeStatus {
-            ready: self.upstream.is_ready() && !draining,
+            ready: self.upstream.is_ready() && self.known.are_here() && !draining,
             stale: self.upstream.is_stale(),
             epoch: self.upstream.epoch.value(),
             head: self.upstream.head.value(),
@@ -170,7 +179,10 @@ mod tests {
         let draining = drain.draining();
         let access = config.access().unwrap();
         let asks = (&access, &access.guard());
-        let (address, _) = start(&config, asks, Arc::clone(&upstream), shards.to_vec(), drain).await.unwrap();
+        let (address, _) =
+            start(&config, asks, Arc::clone(&upstream), Arc::new(Known::new(true)), shards.to_vec(), drain)
+                .await
+                .unwrap();
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
         Fixture { channel: endpoint.connect().await.unwrap(), upstream, draining, _token: token }
     }
@@ -267,11 +279,17 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let config = Config { control: taken.local_addr().unwrap(), ..Config::default() };
         let access = Access::default();
-        let error =
-            start(&config, (&access, &access.guard()), Arc::default(), Vec::new(), Drain::new(Vec::new()))
-                .await
-                .unwrap_err()
-                .to_string();
+        let error = start(
+            &config,
+            (&access, &access.guard()),
+            Arc::default(),
+            Arc::new(Known::new(true)),
+            Vec::new(),
+            Drain::new(Vec::new()),
+        )
+        .await
+        .unwrap_err()
+        .to_string();
         assert!(error.starts_with("--control: cannot listen on 127.0.0.1:"), "{error}");
     }
 }

@@ -24,7 +24,7 @@ use crate::metrics::{Label as _, Refusal, ShardMetrics};
 use crate::origin::Origins;
 use crate::publish::pace::Pace;
 use crate::publish::{Outcome, Publications, post};
-use crate::tokens::Tokens;
+use crate::tokens::{NO_KEYS, Tokens};
 
 /// How to ask with success (RFC 6750 §3).
 pub(crate) const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"trestle\"");
@@ -88,8 +88,13 @@ impl Door {
     /// The place of a client that may stay; or the answer to one for whom it is too early, or who is one too many. That
     /// comes before there is anything of a session, so that a storm costs little more than reading its requests.
     pub(crate) fn admit(&self, visitor: &Visitor, grant: &Grant) -> Result<Guest, Box<Response>> {
-        if !self.upstream.is_ready() {
-            let why = "not ready: nothing has come from upstream yet";
+        let why = match (self.upstream.is_ready(), self.tokens.known().are_here()) {
+            (true, true) => None,
+            (true, false) => Some(NO_KEYS),
+            (false, _) => Some("nothing has come from upstream yet"),
+        };
+        if let Some(why) = why {
+            let why = &*format!("not ready: {why}");
             self.note(Refusal::NotReady, why, visitor.address);
             return Err(unavailable(why, Duration::ZERO).into());
         }
@@ -144,6 +149,10 @@ impl Door {
 
     /// Says that a token is needed, and why the one that came does not count (RFC 6750 §3).
     pub(crate) fn unauthorized(&self, unverified: &Unverified, address: IpAddr) -> Response {
+        if unverified.code == ErrorCode::Unavailable {
+            self.note(Refusal::NotReady, &unverified.reason, address);
+            return unavailable(&unverified.reason, Duration::ZERO);
+        }
         let mut response =
             self.refuse(Refusal::Unauthorized, StatusCode::UNAUTHORIZED, &unverified.reason, address);
         response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);

@@ -66,7 +66,7 @@ use limits::{Floods, Room};
 use metrics::ShardMetrics;
 use origin::Origins;
 use publish::pace::Pace;
-use tokens::Tokens;
+use tokens::{Known, NO_KEYS, Tokens};
 
 /// How often [`Running::ready`] looks.
 const READY_POLL: Duration = Duration::from_millis(5);
@@ -81,6 +81,7 @@ pub struct Running {
     /// Where health and metrics are.
     pub metrics: SocketAddr,
     ingest: Ingest,
+    known: Arc<Known>,
     shards: Vec<JoinHandle<()>>,
     failures: mpsc::UnboundedReceiver<anyhow::Error>,
     drain: Drain,
@@ -108,7 +109,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let way = publish::Way::of(&config)?;
     let decoders = Arc::new(decoders::of(&config)?);
     let publish = config.allow_publish.iter().map(|prefix| prefix.as_bytes()).collect();
-    let tokens = Arc::new(Tokens::of(&config.tokens, Grant { publish, ..Grant::everything() })?);
+    let (tokens, keeping) = Tokens::of(&config.tokens, Grant { publish, ..Grant::everything() })?;
+    let tokens = Arc::new(tokens);
     shard::raise_limit();
     let listeners = shard::listeners(config.listen, config.shards(), config.limits.half_open_timeout)?;
     let address = listeners.first().context("at least one shard")?.local_addr()?;
@@ -120,6 +122,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let mut ingest = ingest::start(ingest_options, Arc::clone(&log), appended.clone())?;
     let upstream = Arc::clone(&ingest.upstream);
     let mut tasks = Vec::new();
+    tasks.extend(keeping.map(|keeping| tokio::spawn(keeping.run()).abort_handle()));
     let options = config.recorder.clone().map(|url| {
         let message_bytes_max = ingest::message_bytes_max(config.limits.of_sockets());
         Arc::new(recorder::Options { url, access: access.clone(), message_bytes_max })
@@ -186,12 +189,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
 
     let guard = access.guard();
-    let (control, serving) =
-        control::start(&config, (&access, &guard), Arc::clone(&upstream), counts.clone(), drain.clone())
-            .await?;
+    let (control, serving) = control::start(
+        &config,
+        (&access, &guard),
+        Arc::clone(&upstream),
+        tokens.known(),
+        counts.clone(),
+        drain.clone(),
+    )
+    .await?;
     let readiness = {
-        let (upstream, draining) = (Arc::clone(&upstream), drain.draining());
-        move || readiness(&upstream, &draining)
+        let (upstream, known, draining) = (Arc::clone(&upstream), tokens.known(), drain.draining());
+        move || readiness(&upstream, &known, &draining)
     };
     let private = Private {
         registry: metrics::registry(
@@ -200,7 +209,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             log,
             decoders,
             publications.outcomes(),
-            tokens.failures(),
+            (tokens.failures(), tokens.known()),
             guard.refused(),
         ),
         readiness: Box::new(readiness),
@@ -216,11 +225,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             "--auth none: nobody is asked for a token; whoever reaches {address} may read every topic"
         );
     }
+    let known = tokens.known();
     Ok(Running {
         address,
         control,
         metrics: metrics_address,
         ingest,
+        known,
         shards,
         failures,
         drain,
@@ -231,9 +242,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     })
 }
 
-fn readiness(upstream: &Upstream, draining: &Draining) -> Readiness {
+fn readiness(upstream: &Upstream, known: &Known, draining: &Draining) -> Readiness {
     if draining.order().is_some() {
         return Err("draining".to_owned());
+    }
+    if !known.are_here() {
+        return Err(format!("not ready: {NO_KEYS}; is --auth-jwks reached?"));
     }
     match (upstream.is_ready(), upstream.is_stale()) {
         (false, _) if upstream.rules_version() > 0 => {
@@ -256,7 +270,7 @@ impl Running {
 
     /// Resolves when the edge can serve browsers.
     pub async fn ready(&self) {
-        while !self.ingest.upstream.is_ready() {
+        while !self.ingest.upstream.is_ready() || !self.known.are_here() {
             tokio::time::sleep(READY_POLL).await;
         }
     }

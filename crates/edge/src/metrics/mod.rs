@@ -20,7 +20,7 @@ use trestle_recorder::Log;
 use crate::ingest::Upstream;
 use crate::publish::Outcomes;
 use crate::tally::Tally;
-use crate::tokens::Failures;
+use crate::tokens::{Failures, Known};
 pub use label::{DropCause, Label, Refusal, Tallies};
 use page::{Labels, Page, by};
 
@@ -68,7 +68,7 @@ pub(crate) fn registry(
     log: Arc<Log>,
     decoders: Arc<Decoders>,
     publications: Arc<Outcomes>,
-    tokens: Arc<Failures>,
+    (tokens, keys): (Arc<Failures>, Arc<Known>),
     grpc_refused: &Counter,
 ) -> Registry {
     let mut registry = Registry::with_prefix("trestle_edge");
@@ -76,7 +76,15 @@ pub(crate) fn registry(
     registry.register("build", "The running build", build);
     let help = "gRPC calls refused because the link token was missing or wrong";
     registry.register("grpc_unauthenticated", help, grpc_refused.clone());
-    registry.register_collector(Box::new(Edge { shards, upstream, log, decoders, publications, tokens }));
+    registry.register_collector(Box::new(Edge {
+        shards,
+        upstream,
+        log,
+        decoders,
+        publications,
+        tokens,
+        keys,
+    }));
     registry
 }
 
@@ -88,6 +96,7 @@ struct Edge {
     decoders: Arc<Decoders>,
     publications: Arc<Outcomes>,
     tokens: Arc<Failures>,
+    keys: Arc<Known>,
 }
 
 impl Collector for Edge {
@@ -115,7 +124,10 @@ impl Edge {
 
     fn tokens(&self, page: &mut Page<'_>) -> fmt::Result {
         let help = "Tokens that did not count, and requests that needed one and had none";
-        page.counters("auth_failures", help, &by("cause", self.tokens.each()))
+        page.counters("auth_failures", help, &by("cause", self.tokens.each()))?;
+        page.gauge("auth_keys", "Keys that verify tokens", self.keys.n_keys())?;
+        let help = "Times that a file or URL of keys was read again, or could not be";
+        page.counters("auth_key_refreshes", help, &by("outcome", self.keys.refreshes()))
     }
 
     fn sessions(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -280,13 +292,14 @@ pub(crate) mod tests {
         batch.push([&b"topic"[..]], Stamp::default());
         log.append(&mut batch);
         let mut page = String::new();
+        let tokens = (Arc::default(), Arc::new(Known::new(true)));
         let registry = registry(
             shards.to_vec(),
             upstream,
             log,
             Arc::default(),
             Arc::default(),
-            Arc::default(),
+            tokens,
             &Counter::default(),
         );
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use trestle_auth::{Jwt, Refused};
-use trestle_hub::{Grant, Unverified, Verifier};
+use trestle_hub::{ErrorCode, Grant, Unverified, Verifier};
 
+use super::NO_KEYS;
+use super::keys::Known;
 use crate::tally::Labelled;
 
 /// By cause: those of [`Refused`], and that there was no token where one was needed.
@@ -44,13 +46,14 @@ impl Failures {
 /// Counts what it refuses, whichever way the token came.
 #[derive(Debug)]
 pub(super) struct Counted {
-    jwt: Jwt,
+    jwt: Arc<Jwt>,
     failures: Arc<Failures>,
+    known: Arc<Known>,
 }
 
 impl Counted {
-    pub(super) fn new(jwt: Jwt, failures: Arc<Failures>) -> Self {
-        Self { jwt, failures }
+    pub(super) fn new(jwt: Arc<Jwt>, failures: Arc<Failures>, known: Arc<Known>) -> Self {
+        Self { jwt, failures, known }
     }
 }
 
@@ -58,6 +61,13 @@ impl Verifier for Counted {
     fn verify(&self, token: &str) -> Result<Grant, Unverified> {
         self.jwt.verify(token).map_err(|refused| {
             self.failures.0.count(refused.label());
+            if refused == Refused::UnknownKey {
+                self.known.want();
+                if !self.known.are_here() {
+                    let (code, reason) = (ErrorCode::Unavailable, format!("not ready: {NO_KEYS}"));
+                    return Unverified { code, reason };
+                }
+            }
             refused.into()
         })
     }

@@ -2,6 +2,8 @@
 
 mod carrier;
 mod failures;
+mod fetch;
+mod keys;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -17,6 +19,10 @@ use warp::http::HeaderMap;
 use crate::config::duration;
 pub(crate) use carrier::Carriers;
 pub(crate) use failures::Failures;
+use fetch::Fetcher;
+pub use fetch::JwksUrl;
+pub(crate) use keys::Known;
+use keys::{Pace, Sources};
 
 /// Who is asked for a token, and what makes one count.
 #[derive(Debug, Clone, Args)]
@@ -25,12 +31,22 @@ pub struct AuthFlags {
     #[arg(long, value_name = "KIND", value_enum, default_value_t = Auth::None)]
     pub auth: Auth,
     /// With --auth jwt: a file with what verifies tokens, a public key in PEM (RS256, ES256, EdDSA), a JWK or a set of them, or
-    /// a secret of at least 32 bytes (HS256, HS384, HS512). Repeatable.
+    /// a secret of at least 32 bytes (HS256, HS384, HS512). Read again as --auth-refresh says. Repeatable.
     #[arg(long, value_name = "FILE")]
     pub auth_key_file: Vec<PathBuf>,
     /// The same as its text, best as the variable TRESTLE_AUTH_KEY: what is on a command line others on the machine see.
     #[arg(long, value_name = "KEY", hide_env_values = true)]
     pub auth_key: Option<String>,
+    /// The same as a URL of a set of public keys (JWKS) that a login server publishes: https://, or http:// on this machine. Until it
+    /// has answered once, clients get 503. Repeatable.
+    #[arg(long, value_name = "URL")]
+    pub auth_jwks: Vec<JwksUrl>,
+    /// Keys are read again after this time.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub auth_refresh: Duration,
+    /// And sooner, where a token names a key that is not here or the last time was in vain; but never within this time.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub auth_refresh_min: Duration,
     /// Only tokens whose `iss` is this count. Repeatable: any of them.
     #[arg(long, value_name = "ISSUER")]
     pub auth_issuer: Vec<String>,
@@ -57,6 +73,9 @@ pub enum Auth {
     Jwt,
 }
 
+/// Why an edge is not ready whose keys have never been here.
+pub(crate) const NO_KEYS: &str = "the keys that verify tokens have not come yet";
+
 /// The doorkeeper of all shards.
 #[derive(Debug)]
 pub(crate) struct Tokens {
@@ -66,21 +85,34 @@ pub(crate) struct Tokens {
     /// What whoever comes may do, where no tokens are asked for.
     anybody: Arc<Grant>,
     failures: Arc<Failures>,
+    known: Arc<Known>,
 }
 
 impl Tokens {
-    /// As the flags say. `publish`: what everybody may, where no tokens are asked for.
+    /// As the flags say, and what keeps their keys up to date. `anybody`: what everybody may, where no tokens are asked for.
     ///
     /// # Errors
     /// An [`Exit`] with code 64 that names the flag at fault.
-    pub(crate) fn of(flags: &AuthFlags, anybody: Grant) -> Result<Self, Exit> {
+    pub(crate) fn of(flags: &AuthFlags, anybody: Grant) -> Result<(Self, Option<Keeping>), Exit> {
         let failures = Arc::new(Failures::default());
-        let verifier: Option<Arc<dyn Verifier>> = match flags.auth {
-            Auth::None => flags.none_given()?,
-            Auth::Jwt => Some(Arc::new(failures::Counted::new(flags.jwt()?, Arc::clone(&failures)))),
-        };
         let carriers = Carriers::new(flags.auth_cookie.clone(), flags.auth_query);
-        Ok(Self { verifier, carriers, anybody: Arc::new(anybody), failures })
+        let anybody = Arc::new(anybody);
+        if flags.auth == Auth::None {
+            flags.none_given()?;
+            let known = Arc::new(Known::new(true));
+            return Ok((Self { verifier: None, carriers, anybody, failures, known }, None));
+        }
+        let sources = flags.sources()?;
+        let jwt = Arc::new(flags.jwt(&sources)?);
+        let known = Arc::new(Known::new(sources.are_here()));
+        let verifier = failures::Counted::new(Arc::clone(&jwt), Arc::clone(&failures), Arc::clone(&known));
+        let keeping = Keeping { sources, jwt, known: Arc::clone(&known) };
+        Ok((Self { verifier: Some(Arc::new(verifier)), carriers, anybody, failures, known }, Some(keeping)))
+    }
+
+    /// What is known of the keys.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known)
     }
 
     /// What reads tokens that come in band.
@@ -129,11 +161,27 @@ impl Tokens {
     }
 }
 
+/// What is to be done for keys while the edge runs.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    sources: Sources,
+    jwt: Arc<Jwt>,
+    known: Arc<Known>,
+}
+
+impl Keeping {
+    /// Never ends. No shard waits for it.
+    pub(crate) async fn run(self) {
+        self.sources.keep(self.jwt, self.known).await;
+    }
+}
+
 impl AuthFlags {
-    fn none_given(&self) -> Result<Option<Arc<dyn Verifier>>, Exit> {
+    fn none_given(&self) -> Result<(), Exit> {
         let given = [
             ("--auth-key-file", !self.auth_key_file.is_empty()),
             ("--auth-key", self.auth_key.is_some()),
+            ("--auth-jwks", !self.auth_jwks.is_empty()),
             ("--auth-issuer", !self.auth_issuer.is_empty()),
             ("--auth-audience", !self.auth_audience.is_empty()),
             ("--auth-cookie", self.auth_cookie.is_some()),
@@ -143,29 +191,32 @@ impl AuthFlags {
             Some((flag, _)) => {
                 Err(Exit::usage(format!("{flag} needs --auth jwt: without it nobody is asked for a token")))
             }
-            None => Ok(None),
+            None => Ok(()),
         }
     }
 
-    fn jwt(&self) -> Result<Jwt, Exit> {
-        let mut keys = Keys::default();
-        for path in &self.auth_key_file {
-            let bytes = std::fs::read(path)
-                .map_err(|error| Exit::usage(format!("--auth-key-file {}: {error}", path.display())))?;
-            let read = Keys::read(&bytes).and_then(|read| std::mem::take(&mut keys).and(read));
-            keys =
-                read.map_err(|error| Exit::usage(format!("--auth-key-file {}: {error}", path.display())))?;
+    fn sources(&self) -> Result<Sources, Exit> {
+        let given = match &self.auth_key {
+            Some(key) => {
+                Keys::read(key.as_bytes()).map_err(|error| Exit::usage(format!("--auth-key: {error}")))?
+            }
+            None => Keys::default(),
+        };
+        if given.is_empty() && self.auth_key_file.is_empty() && self.auth_jwks.is_empty() {
+            return Err(Exit::usage(
+                "--auth jwt needs --auth-key-file FILE, --auth-jwks URL or TRESTLE_AUTH_KEY",
+            ));
         }
-        if let Some(key) = &self.auth_key {
-            let read = Keys::read(key.as_bytes()).and_then(|read| keys.and(read));
-            keys = read.map_err(|error| Exit::usage(format!("--auth-key: {error}")))?;
-        }
-        if keys.is_empty() {
-            return Err(Exit::usage("--auth jwt needs --auth-key-file FILE, or TRESTLE_AUTH_KEY"));
-        }
+        let urls = self.auth_jwks.iter().map(Fetcher::new).collect::<Result<_, _>>()?;
+        let pace = Pace { every: self.auth_refresh, at_most_every: self.auth_refresh_min };
+        Sources::open(given, &self.auth_key_file, urls, pace)
+    }
+
+    fn jwt(&self, sources: &Sources) -> Result<Jwt, Exit> {
         if self.auth_leeway.subsec_nanos() != 0 {
             return Err(Exit::usage("--auth-leeway: write whole seconds, for example 5s"));
         }
+        let keys = sources.keys().map_err(|error| Exit::usage(format!("--auth-key-file: {error}")))?;
         let (issuers, audiences) = (self.auth_issuer.clone(), self.auth_audience.clone());
         Ok(Jwt::new(keys, Rules { issuers, audiences, leeway: self.auth_leeway }))
     }

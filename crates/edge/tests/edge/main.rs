@@ -18,6 +18,7 @@ mod handshake;
 mod http;
 mod interest;
 mod json;
+mod keys;
 mod limits;
 mod link;
 mod open;

@@ -21,12 +21,18 @@ fn token(subscribe: &[&str], publish: &[&str], ttl: u64) -> String {
     key().sign(&Claims::new("ann", subscribe.iter().copied(), publish.iter().copied(), ttl)).unwrap()
 }
 
-/// An edge that asks for tokens, and a feed for it.
-fn edge(flags: &str) -> (TestEdge, Feed, NamedTempFile) {
+/// The file of the secret, and the flags of an edge that asks for tokens.
+fn key_file(more: &str) -> (NamedTempFile, String) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(SECRET).unwrap();
+    let flags = format!("--auth jwt --auth-key-file {} {more}", file.path().display());
+    (file, flags)
+}
+
+/// An edge that asks for tokens, and a feed for it.
+fn edge(flags: &str) -> (TestEdge, Feed, NamedTempFile) {
+    let (file, flags) = key_file(flags);
     let feed = Feed::bound();
-    let flags = format!("--auth jwt --auth-key-file {} {flags}", file.path().display());
     let edge = TestEdge::on(&feed, &flags);
     (edge, feed, file)
 }
@@ -37,10 +43,6 @@ fn refused(edge: &TestEdge, cause: &str) -> u64 {
 
 fn bearer(request: Request, token: &str) -> Request {
     request.with("Authorization", &format!("Bearer {token}"))
-}
-
-fn reply(client: &mut Client, command: &Value) -> Value {
-    client.command(command)
 }
 
 fn unauthorized(answer: &Answer) -> String {
@@ -64,13 +66,12 @@ fn by_each_carrier_a_token_lets_in_and_decides() {
         let mut client = Client::open(&edge, &request).welcomed();
         assert!(client.welcome["expires_at"].as_u64().is_some(), "{}", client.welcome);
         for topic in ["jobs/", "jobs/7", "users/ann/"] {
-            let reply = reply(&mut client, &json!({"id": 1, "subscribe": {"topics": [topic]}}));
+            let reply = client.command(&json!({"id": 1, "subscribe": {"topics": [topic]}}));
             assert_eq!(reply["subscribed"]["topics"], json!([topic]), "{reply}");
             client.named("caught_up");
         }
         for topic in ["", "job", "users/", "users/eve/"] {
-            let reply =
-                reply(&mut client, &json!({"id": 2, "subscribe": {"topics": [topic], "snapshot": true}}));
+            let reply = client.command(&json!({"id": 2, "subscribe": {"topics": [topic], "snapshot": true}}));
             assert_eq!(reply["error"]["code"], "forbidden", "{reply}");
             assert!(reply["error"]["reason"].as_str().unwrap().contains("`jobs/`"), "{reply}");
         }
@@ -119,11 +120,11 @@ fn who_has_none_or_a_wrong_one_is_told_so_at_the_door() {
     assert_eq!(Request::get("/").to(edge.address()).status, 200, "the page is anybody's");
 
     let mut late = Client::json(&edge, "/ws");
-    let denied = reply(&mut late, &json!({"id": 1, "subscribe": {"topics": ["jobs/"]}}));
+    let denied = late.command(&json!({"id": 1, "subscribe": {"topics": ["jobs/"]}}));
     assert_eq!(denied["error"]["code"], "unauthorized");
-    let taken = reply(&mut late, &json!({"id": 2, "authenticate": {"token": good}}));
+    let taken = late.command(&json!({"id": 2, "authenticate": {"token": good}}));
     assert!(taken["authenticated"]["expires_at"].as_u64().is_some(), "{taken}");
-    let stands = reply(&mut late, &json!({"id": 3, "subscribe": {"topics": ["jobs/"]}}));
+    let stands = late.command(&json!({"id": 3, "subscribe": {"topics": ["jobs/"]}}));
     assert!(stands["subscribed"].is_object(), "{stands}");
 }
 
@@ -157,9 +158,8 @@ fn topics_in_a_url_and_event_streams_are_decided_alike() {
 #[test]
 fn a_token_says_what_may_be_published() {
     let forwarder = Forwarder::start("");
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(SECRET).unwrap();
-    let edge = TestEdge::behind(&forwarder, &format!("--auth jwt --auth-key-file {}", file.path().display()));
+    let (_file, flags) = key_file("");
+    let edge = TestEdge::behind(&forwarder, &flags);
     let token = token(&["chat/"], &["chat/"], 60);
     let post = |topic: &str| Request::post(&format!("/publish?topic={topic}"), b"hi");
     let answer = bearer(post("chat/1"), &token).to(edge.address());
@@ -173,9 +173,9 @@ fn a_token_says_what_may_be_published() {
     assert_eq!(edge.metric("publications_total{outcome=\"internal\"}"), 0);
 
     let mut client = Client::open(&edge, &bearer(Request::websocket("/ws", JSON), &token)).welcomed();
-    let published = reply(&mut client, &json!({"id": 1, "publish": {"topic": "chat/1", "text": "hi"}}));
+    let published = client.command(&json!({"id": 1, "publish": {"topic": "chat/1", "text": "hi"}}));
     assert!(published["published"]["position"].is_string(), "{published}");
-    let denied = reply(&mut client, &json!({"id": 2, "publish": {"topic": "jobs/1", "text": "hi"}}));
+    let denied = client.command(&json!({"id": 2, "publish": {"topic": "jobs/1", "text": "hi"}}));
     assert_eq!(denied["error"]["code"], "forbidden", "{denied}");
 }
 
@@ -186,11 +186,11 @@ fn a_token_that_ends_is_warned_of_and_ends_the_connection_and_another_one_keeps_
     let open = || Client::open(&edge, &bearer(Request::websocket("/ws", JSON), &short)).welcomed();
     let (mut ends, mut stays) = (open(), open());
     for client in [&mut ends, &mut stays] {
-        reply(client, &json!({"id": 1, "subscribe": {"topics": ["jobs/"]}}));
+        client.command(&json!({"id": 1, "subscribe": {"topics": ["jobs/"]}}));
         client.named("caught_up");
     }
     let long = token(&["jobs/"], &[], 60);
-    let taken = reply(&mut stays, &json!({"id": 2, "authenticate": {"token": long}}));
+    let taken = stays.command(&json!({"id": 2, "authenticate": {"token": long}}));
     assert!(taken["authenticated"].is_object(), "{taken}");
     assert_eq!(ends.named("goodbye")["reason"], "token_expired");
     loop {
@@ -215,7 +215,7 @@ fn a_subject_has_no_more_connections_than_its_token_says() {
     let request = bearer(Request::websocket("/ws", JSON), &token);
     let first = Client::open(&edge, &request).welcomed();
     let mut second = Client::json(&edge, "/ws");
-    let taken = reply(&mut second, &json!({"id": 1, "authenticate": {"token": token}}));
+    let taken = second.command(&json!({"id": 1, "authenticate": {"token": token}}));
     assert!(taken["authenticated"].is_object(), "{taken}");
     let third = request.to(edge.address());
     assert_eq!(third.status, 429, "{}", third.text());
