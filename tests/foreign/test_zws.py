@@ -1,17 +1,23 @@
 """Clients of ZWS 2.0 that are not ours, jszmq and libzmq's own ws://: they get what a ØMQ subscriber gets, and a ØMQ
 subscriber gets what they send, byte for byte."""
 
+import base64
+import hashlib
+import hmac
 import json
+import os
 import pathlib
 import queue
 import subprocess
 import threading
+import time
+import urllib.request
 
 import pytest
 
 import messages
 from peers import PROBE, Publisher, Subscriber, receive, settle
-from processes import Edge, Forwarder
+from processes import DEADLINE_S, LOOK_S, Edge, Forwarder
 
 HERE = pathlib.Path(__file__).parent / "zws"
 LIBRARIES = ["jszmq", "libzmq"]
@@ -20,9 +26,10 @@ LIBRARIES = ["jszmq", "libzmq"]
 class ZwsSubscriber:
     """A SUB in Node: gives each message's frames."""
 
-    def __init__(self, library: str, address: str, *prefixes: bytes):
+    def __init__(self, library: str, address: str, *prefixes: bytes, token: str = ""):
         command = ["node", "subscribe.js", library, f"ws://{address}/ws", *(prefix.hex() for prefix in prefixes)]
-        self._process = subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE)
+        env = os.environ | {"TOKEN": token}
+        self._process = subprocess.Popen(command, cwd=HERE, env=env, stdout=subprocess.PIPE)
         self._messages = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -48,9 +55,10 @@ class ZwsSubscriber:
 class ZwsPublisher:
     """A PUB in Node."""
 
-    def __init__(self, library: str, address: str):
+    def __init__(self, library: str, address: str, token: str = ""):
         command = ["node", "publish.js", library, f"ws://{address}/pub"]
-        self._process = subprocess.Popen(command, cwd=HERE, stdin=subprocess.PIPE)
+        env = os.environ | {"TOKEN": token}
+        self._process = subprocess.Popen(command, cwd=HERE, env=env, stdin=subprocess.PIPE)
 
     def send(self, *sent: list[bytes]) -> None:
         for frames in sent:
@@ -179,3 +187,62 @@ def test_from_a_browsers_side_to_the_other(context, using):
     sent = [[b"a", b"", b"\x00\xff" * 500], [b"b only one"]]
     publisher.send(*sent)
     assert receive(subscriber, 2) == sent
+
+
+SECRET = b"a secret for tests, of more than 32 bytes"
+
+
+def token(secret: bytes, subject: str = "ann", **allowed: list[str]) -> str:
+    """A JSON Web Token (RFC 7519) for a minute."""
+
+    def part(thing: bytes) -> str:
+        return base64.urlsafe_b64encode(thing).rstrip(b"=").decode()
+
+    claims = {"sub": subject, "exp": int(time.time()) + 60, "trestle": allowed}
+    signed = ".".join(part(json.dumps(each).encode()) for each in ({"alg": "HS256", "typ": "JWT"}, claims))
+    return f"{signed}.{part(hmac.digest(secret, signed.encode(), hashlib.sha256))}"
+
+
+@pytest.fixture
+def asking(using, tmp_path):
+    """A forwarder, and an edge that asks for tokens."""
+    (tmp_path / "key").write_bytes(SECRET)
+    forwarder = using(Forwarder())
+    return forwarder, using(publishing(forwarder, "--auth", "jwt", "--auth-key-file", str(tmp_path / "key")))
+
+
+def failures(edge: Edge) -> int:
+    """Tokens that did not count."""
+    with urllib.request.urlopen(f"http://{edge.private}/metrics", timeout=DEADLINE_S) as page:
+        lines = page.read().decode().splitlines()
+    return sum(int(line.split()[-1]) for line in lines if line.startswith("trestle_edge_auth_failures_total{"))
+
+
+def test_libzmq_shows_a_token_as_its_password(context, using, asking):
+    forwarder, edge = asking
+    both = token(SECRET, subscribe=["chat/", PROBE[0].decode()], publish=["chat/", PROBE[0].decode()])
+    assert len(both) <= 255, "a password has no more"
+    publisher = using(ZwsPublisher("libzmq", edge.address, both))
+    subscriber = using(ZwsSubscriber("libzmq", edge.address, b"chat/", PROBE[0], token=both))
+    settle(publisher, subscriber)
+    outside = using(Subscriber(context, forwarder.backend, b""))
+    settle(publisher, outside)
+    sent = [[b"chat/1", b"", b"\x00\xff" * 500], [b"chat/2 in one frame"]]
+    publisher.send([b"jobs/1", b"not allowed"], *sent)
+    assert receive(outside, 2) == sent
+    assert receive(subscriber, 2) == sent
+    assert failures(edge) == 0
+
+
+def test_libzmq_hears_that_its_token_does_not_count(context, using, asking):
+    forwarder, edge = asking
+    allowed = {"subscribe": [PROBE[0].decode()], "publish": [PROBE[0].decode()]}
+    using(ZwsSubscriber("libzmq", edge.address, PROBE[0], token=token(b"a secret of somebody else, as long", **allowed)))
+    deadline = time.monotonic() + DEADLINE_S
+    while failures(edge) == 0:
+        assert time.monotonic() < deadline, "it never showed its token"
+        threading.Event().wait(LOOK_S)
+    # It does not try again; in the time that others need, it would have.
+    publisher = using(Publisher(context, forwarder.frontend))
+    settle(publisher, using(ZwsSubscriber("libzmq", edge.address, PROBE[0], token=token(SECRET, **allowed))))
+    assert failures(edge) == 1

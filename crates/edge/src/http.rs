@@ -166,18 +166,19 @@ async fn handshake(
         Ok(topics) => topics,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
-    let grant = match door.tokens.grant(&headers, token.as_deref()) {
-        Ok(Some(grant)) => grant,
+    let granted = match door.tokens.grant(&headers, token.as_deref()) {
+        Ok(Some(grant)) => Some(grant),
         // It has ten seconds to show one.
-        Ok(None) if protocol.may_authenticate() && topics.is_empty() => Arc::new(Grant::nothing()),
+        Ok(None) if protocol.may_authenticate() && topics.is_empty() => None,
         Ok(None) => return door.unauthorized(&door.tokens.missing(), visitor.address),
         Err(unverified) => return door.unauthorized(&unverified, visitor.address),
     };
     if role == Role::Publisher
-        && let Err(why) = door.publications.may_take(&grant)
+        && let Err(why) = door.publications.may_take(granted.as_deref())
     {
         return door.refuse(Refusal::Publishing, StatusCode::FORBIDDEN, why, visitor.address);
     }
+    let grant = granted.unwrap_or_else(|| Arc::new(Grant::nothing()));
     let guest = match door.admit(&visitor, &grant) {
         Ok(guest) => guest,
         Err(refusal) => return *refusal,
@@ -275,6 +276,10 @@ fn topics(query: &str, role: Role, protocol: Protocol, bounds: TopicBounds) -> R
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if role == Role::Publisher {
             return Err(format!("unknown parameter `{name}`; a publisher has none"));
+        }
+        if protocol == Protocol::ZwsPlain {
+            // A message before the end of its handshake would break it.
+            return Err(format!("unknown parameter `{name}`; a client of {} has none", protocol.name()));
         }
         if name != "topic" {
             return Err(format!("unknown parameter `{name}`; known is `topic`, which may be repeated"));

@@ -15,6 +15,8 @@ pub enum Protocol {
     Zws,
     /// `ZWS2.0/NULL`: the same after READY of both sides, which say what sockets they are.
     ZwsNull,
+    /// `ZWS2.0/PLAIN`: the same behind a name and a password, which is a token.
+    ZwsPlain,
     /// Server-sent events: a subscription by a URL, and events as JSON.
     Sse,
 }
@@ -30,11 +32,12 @@ pub enum Role {
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Json, Self::Proto, Self::RustWebsocket, Self::ZwsNull, Self::Zws, Self::Sse];
+    pub const ALL: [Self; 7] =
+        [Self::Json, Self::Proto, Self::RustWebsocket, Self::ZwsNull, Self::ZwsPlain, Self::Zws, Self::Sse];
 
     /// Those of WebSockets, the best first.
-    pub const WEBSOCKET: [Self; 5] = [Self::Json, Self::Proto, Self::RustWebsocket, Self::ZwsNull, Self::Zws];
+    pub const WEBSOCKET: [Self; 6] =
+        [Self::Json, Self::Proto, Self::RustWebsocket, Self::ZwsNull, Self::ZwsPlain, Self::Zws];
 
     /// Its name in metrics and, of a WebSocket's, in `Sec-WebSocket-Protocol`.
     pub const fn name(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Protocol {
             Self::Proto => "trestle.v1.proto",
             Self::Zws => "ZWS2.0",
             Self::ZwsNull => "ZWS2.0/NULL",
+            Self::ZwsPlain => "ZWS2.0/PLAIN",
             Self::Sse => "sse",
         }
     }
@@ -54,12 +58,14 @@ impl Protocol {
     }
 
     /// The client's first choice that we speak (RFC 6455 §4.2.2: its list is in order of preference),
-    /// but of the two of ZWS that which says what a client is.
+    /// but of those of ZWS one which says what a client is.
     pub fn choose<'a>(role: Role, offered: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let known = |name: &str| Self::of(role).find(|protocol| protocol.name() == name);
         let mut offered = offered.into_iter().filter_map(known);
         match offered.next() {
-            Some(Self::Zws) if offered.any(|other| other == Self::ZwsNull) => Some(Self::ZwsNull),
+            Some(Self::Zws) => {
+                offered.find(|other| matches!(other, Self::ZwsNull | Self::ZwsPlain)).or(Some(Self::Zws))
+            }
             first => first,
         }
     }
@@ -71,7 +77,7 @@ impl Protocol {
 
     /// Whether a client can show a token after the handshake.
     pub const fn may_authenticate(self) -> bool {
-        matches!(self, Self::Json | Self::Proto)
+        matches!(self, Self::Json | Self::Proto | Self::ZwsPlain)
     }
 
     /// How its events are encoded.
@@ -80,7 +86,7 @@ impl Protocol {
             Self::RustWebsocket => Format::Raw,
             Self::Json => Format::Json,
             Self::Proto => Format::Proto,
-            Self::Zws | Self::ZwsNull => Format::Zws,
+            Self::Zws | Self::ZwsNull | Self::ZwsPlain => Format::Zws,
             Self::Sse => Format::Sse,
         }
     }
@@ -92,7 +98,7 @@ impl Protocol {
 
     /// Whether it is ØMQ's own over WebSockets.
     pub const fn is_zws(self) -> bool {
-        matches!(self, Self::Zws | Self::ZwsNull)
+        matches!(self, Self::Zws | Self::ZwsNull | Self::ZwsPlain)
     }
 
     /// Whether a client that is never heard is well: that of server-sent events cannot speak, and libzmq does not answer
@@ -119,7 +125,7 @@ mod tests {
     fn the_clients_first_known_choice_is_taken() {
         assert_eq!(choose(["mqtt", "rust-websocket", "trestle.v1.json"]), Some(Protocol::RustWebsocket));
         assert_eq!(choose(["trestle.v1.proto", "trestle.v1.json"]), Some(Protocol::Proto));
-        assert_eq!(choose(["ZWS2.0/PLAIN"]), None);
+        assert_eq!(choose(["ZWS2.0/CURVE"]), None);
         assert_eq!(choose(["sse"]), None);
         assert_eq!(choose([]), None);
     }
@@ -132,10 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn of_zws_null_is_taken_wherever_it_is_offered() {
+    fn of_zws_one_with_a_mechanism_is_taken_wherever_it_is_offered() {
         assert_eq!(choose(["ZWS2.0/NULL", "ZWS2.0"]), Some(Protocol::ZwsNull));
         assert_eq!(choose(["ZWS2.0", "ZWS2.0/NULL"]), Some(Protocol::ZwsNull));
-        assert_eq!(choose(["ZWS2.0", "ZWS2.0/PLAIN"]), Some(Protocol::Zws));
+        assert_eq!(choose(["ZWS2.0", "ZWS2.0/PLAIN", "ZWS2.0/NULL"]), Some(Protocol::ZwsPlain));
+        assert_eq!(choose(["ZWS2.0", "ZWS2.0/CURVE"]), Some(Protocol::Zws));
         assert_eq!(choose(["trestle.v1.json", "ZWS2.0/NULL"]), Some(Protocol::Json));
     }
 }

@@ -120,6 +120,17 @@ pub(crate) enum Phase {
     Ended,
 }
 
+/// How far a client of ZWS has introduced itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    /// It has said nothing.
+    Awaited,
+    /// Of `ZWS2.0/PLAIN`: its HELLO was welcome.
+    Welcomed,
+    /// What comes now are its wishes, or its messages.
+    Over,
+}
+
 /// How the token of a session stands.
 #[derive(Debug, Default)]
 pub(crate) struct TokenState {
@@ -147,8 +158,8 @@ pub(crate) struct Session {
     pub(crate) grant: Arc<Grant>,
     /// How its token stands, where tokens are asked for.
     pub(crate) token: Option<Box<TokenState>>,
-    /// Of ZWS: the client's routing id or READY has come.
-    pub(crate) is_greeted: bool,
+    /// Of ZWS.
+    pub(crate) greeting: Greeting,
     /// Of ZWS: a PUB or XPUB.
     pub(crate) is_publisher: bool,
     /// The frames of the message that it has begun.
@@ -192,7 +203,7 @@ impl Session {
             unparsed: 0,
             grant,
             token: None,
-            is_greeted: false,
+            greeting: Greeting::Awaited,
             is_publisher: false,
             gathered: None,
             generation,

@@ -1,5 +1,5 @@
 // A PUB of jszmq, or of libzmq's own ws://, as npm has them: `node publish.js jszmq|libzmq URL` sends each line of standard
-// input, a JSON array of a message's frames in hex.
+// input, a JSON array of a message's frames in hex. TOKEN in the environment is libzmq's password.
 
 "use strict";
 
@@ -11,7 +11,11 @@ const framesOf = (line) => JSON.parse(line).map((frame) => Buffer.from(frame, "h
 
 async function libzmq() {
   const { Publisher } = require("zeromq");
-  const socket = new Publisher({ sendHighWaterMark: 0 });
+  const { TOKEN } = process.env;
+  const socket = new Publisher({
+    sendHighWaterMark: 0,
+    ...(TOKEN && { plainUsername: "ann", plainPassword: TOKEN }),
+  });
   socket.connect(url);
   for await (const line of lines) await socket.send(framesOf(line));
 }

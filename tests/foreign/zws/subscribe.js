@@ -1,5 +1,5 @@
 // A SUB of jszmq, or of libzmq's own ws://, as npm has them: `node subscribe.js jszmq|libzmq URL PREFIX_HEX…` writes each
-// message as one line, a JSON array of its frames in hex.
+// message as one line, a JSON array of its frames in hex. TOKEN in the environment is libzmq's password.
 
 "use strict";
 
@@ -11,7 +11,8 @@ function write(frames) {
 
 async function libzmq() {
   const { Subscriber } = require("zeromq");
-  const socket = new Subscriber();
+  const { TOKEN } = process.env;
+  const socket = new Subscriber({ ...(TOKEN && { plainUsername: "ann", plainPassword: TOKEN }) });
   for (const prefix of prefixes) socket.subscribe(Buffer.from(prefix, "hex"));
   socket.connect(url);
   for await (const frames of socket) write(frames);

@@ -37,4 +37,5 @@ mod slow;
 mod source;
 mod tokens;
 mod zws;
+mod zws_plain;
 mod zws_publish;

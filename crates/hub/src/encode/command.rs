@@ -130,10 +130,10 @@ pub struct Unsubscribe {
 
 /// What a client shows to be let in, as it came. Whoever reads it may do the same, so that it does not show itself.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Box<str>);
+pub struct Token(pub(super) Box<str>);
 
 impl Token {
-    /// Not empty.
+    /// Not empty in a command.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -17,6 +17,7 @@ mod sse;
 pub(crate) mod syntax;
 mod typed;
 pub(crate) mod zws;
+pub(crate) mod zws_plain;
 
 #[cfg(test)]
 mod command_tests;

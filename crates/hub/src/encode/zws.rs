@@ -12,7 +12,7 @@ const LAST: u8 = 0;
 /// More of the message follow.
 const MORE: u8 = 1;
 /// A command of the protocol itself.
-const COMMAND: u8 = 2;
+pub(super) const COMMAND: u8 = 2;
 
 /// The longest header of a server's frame (RFC 6455 §5.2) and the flag byte.
 const FRAME_OVERHEAD_BYTES: usize = 10 + 1;
@@ -37,7 +37,8 @@ pub(crate) fn routing_id() -> Bytes {
     server_frame(Opcode::Binary, &[LAST])
 }
 
-/// The first message of `ZWS2.0/NULL` each way (ZMTP's READY): a SUB may well have an XPUB before it, and a PUB an XSUB.
+/// The first message of `ZWS2.0/NULL` each way (ZMTP's READY), and the last of the server before messages on
+/// `ZWS2.0/PLAIN`: a SUB may well have an XPUB before it, and a PUB an XSUB.
 pub(crate) fn ready(client: Role) -> Bytes {
     let mut payload = vec![COMMAND, 5];
     payload.extend_from_slice(b"READY\x0bSocket-Type\0\0\0\x04");
@@ -50,7 +51,12 @@ pub(crate) fn ready(client: Role) -> Bytes {
 
 /// Whether a client's first message on `ZWS2.0/NULL` is the READY of such a socket.
 pub(crate) fn is_ready_of(client: Role, payload: &[u8]) -> bool {
-    let Some(mut rest) = payload.strip_prefix(b"\x02\x05READY") else { return false };
+    payload.strip_prefix(b"\x02\x05READY").is_some_and(|metadata| says_socket(client, metadata))
+}
+
+/// Whether a socket's properties, which are to be whole, say that it is such a one.
+pub(super) fn says_socket(client: Role, metadata: &[u8]) -> bool {
+    let mut rest = metadata;
     let mut is_such = false;
     while !rest.is_empty() {
         let Some((name, value, behind)) = property(rest) else { return false };

@@ -129,7 +129,7 @@ impl Hub {
     }
 
     /// The session has `grant` instead of what it had. Returns the subscriptions that this ends.
-    fn replace_grant(&mut self, id: SessionId, grant: Arc<Grant>) -> Vec<Subscription> {
+    pub(super) fn replace_grant(&mut self, id: SessionId, grant: Arc<Grant>) -> Vec<Subscription> {
         let session = &mut self.sessions[id as usize];
         session.grant = grant;
         if let Some(token) = &mut session.token {

@@ -19,6 +19,7 @@ mod sessions;
 mod tests;
 mod visit;
 mod zws;
+mod zws_greeting;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -28,3 +28,4 @@ mod time;
 mod tokens;
 mod users;
 mod world;
+mod zws_plain;

@@ -6,7 +6,8 @@ use super::{Hub, SessionId};
 use crate::ErrorCode;
 use crate::encode::zws::{self, Wish};
 use crate::encode::{PARTS_MAX, Publish};
-use crate::protocol::{Protocol, Role};
+use crate::protocol::Role;
+use crate::session::Greeting;
 use crate::ws::CloseCode;
 
 /// The frames of a message from a PUB or XPUB, of which more are to come.
@@ -17,32 +18,10 @@ pub(crate) struct Gathered {
 }
 
 impl Hub {
-    /// What the server says first, before any message.
-    pub(super) fn greet_zws(&mut self, id: SessionId) {
-        let session = &self.sessions[id as usize];
-        match session.protocol {
-            Protocol::Zws => self.push_reply(id, zws::routing_id()),
-            Protocol::ZwsNull => self.push_reply(id, zws::ready(session.role())),
-            _ => {}
-        }
-    }
-
     pub(super) fn hear_zws(&mut self, id: SessionId, payload: &[u8]) {
-        let session = &mut self.sessions[id as usize];
-        let role = session.role();
-        if !std::mem::replace(&mut session.is_greeted, true) {
-            let is_greeting = match session.protocol {
-                Protocol::ZwsNull => zws::is_ready_of(role, payload),
-                _ => zws::is_routing_id(payload),
-            };
-            match role {
-                _ if !is_greeting => self.refuse_zws(id, CloseCode::BadRequest),
-                Role::Subscriber => {}
-                Role::Publisher => self.want_what_it_may_publish(id),
-            }
-            return;
-        }
-        match role {
+        let session = &self.sessions[id as usize];
+        match session.role() {
+            _ if session.greeting != Greeting::Over => self.hear_greeting(id, payload),
             Role::Subscriber => self.hear_wish(id, payload),
             Role::Publisher => self.hear_part(id, payload),
         }
@@ -81,14 +60,6 @@ impl Hub {
         };
         self.note_refusal(id, refused);
         self.refuse_zws(id, code);
-    }
-
-    /// So that a publisher sends nothing that it may not, its socket sorts it out.
-    fn want_what_it_may_publish(&mut self, id: SessionId) {
-        let grant = std::sync::Arc::clone(&self.sessions[id as usize].grant);
-        for prefix in grant.publish.iter() {
-            self.push_reply(id, zws::subscription(prefix));
-        }
     }
 
     /// Messages go on whole: half of one is dropped with its connection.
