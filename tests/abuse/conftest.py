@@ -25,16 +25,16 @@ SLOWEST_S = 10.0
 EDGE = [
     *("--ping-interval", "1s", "--half-open-timeout", "4s", "--handshake-timeout", "3s"),
     *("--outbox-bytes-max", "1MiB", "--outboxes-bytes-max", "16MiB"),
-    *("--connections-max", "1500", "--interest-max", "1000", "--allow-publish", "chat/"),
+    *("--connections-max", "1500", "--interest-max", "1000"),
 ]
 
 
 class Site:
-    """What is attacked."""
+    """What is attacked: an edge with these flags more, whose well-behaved clients send these headers."""
 
-    def __init__(self):
+    def __init__(self, *flags: str, **headers: str):
         self.forwarder = Forwarder("--record", "good/=4MiB", "--record", "flood/=8MiB")
-        self.edge = Edge("--link", self.forwarder.link, "--recorder", f"http://{self.forwarder.grpc}", *EDGE)
+        self.edge = Edge("--link", self.forwarder.link, "--recorder", f"http://{self.forwarder.grpc}", *EDGE, *flags)
         self.context = zmq.Context()
         self.publisher = self.context.socket(zmq.PUB)
         self.publisher.linger = 0
@@ -43,7 +43,7 @@ class Site:
         own = self.context.socket(zmq.PUB)
         own.linger = 0
         own.connect(self.forwarder.frontend)
-        self.crowd = Crowd(self.address, own)
+        self.crowd = Crowd(self.address, own, **headers)
 
     def metric(self, sample: str) -> int:
         with urllib.request.urlopen(f"http://{self.edge.private}/metrics", timeout=DEADLINE_S) as page:
@@ -100,6 +100,6 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site():
-    site = Site()
+    site = Site("--allow-publish", "chat/")
     yield site
     site.stop()

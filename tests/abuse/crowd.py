@@ -16,7 +16,7 @@ PERIOD_S = 0.02
 class Crowd:
     """Clients of one edge, and the publisher whose numbers they count."""
 
-    def __init__(self, address: str, publisher):
+    def __init__(self, address: str, publisher, **headers: str):
         self._publisher = publisher
         self._over = threading.Event()
         self._sent: list[float] = []
@@ -25,7 +25,7 @@ class Crowd:
         self.slowest_s = 0.0
         self._selector = selectors.DefaultSelector()
         for nth in range(CLIENTS):
-            client = wire.WebSocket(address, path="/ws?topic=good/")
+            client = wire.WebSocket(address, path="/ws?topic=good/", **headers)
             client.stream.setblocking(False)
             self._selector.register(client.stream, selectors.EVENT_READ, (nth, client))
         self._threads = [threading.Thread(target=run) for run in (self._publish, self._read)]
