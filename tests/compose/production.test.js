@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { generateKeyPairSync, sign } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,7 +25,18 @@ const HEADER_MS = 10_000;
 
 const run = promisify(execFile);
 const certificate = mkdtempSync(join(tmpdir(), "trestle-certificate-"));
+/** The cookie that production.yaml takes a token from. */
+const COOKIE = "__Host-trestle";
+const login = generateKeyPairSync("ed25519");
 let cluster;
+
+/** A token as a login server makes it. */
+function token(claims = {}, key = login.privateKey) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const all = { sub: "ann", exp: Math.floor(Date.now() / 1000) + 3600, trestle: { subscribe: [""] }, ...claims };
+  const said = `${part({ alg: "EdDSA" })}.${part(all)}`;
+  return `${said}.${sign(null, Buffer.from(said), key).toString("base64url")}`;
+}
 
 before(async () => {
   await run(fileURLToPath(new URL("../../scripts/cert", import.meta.url)), [certificate]);
@@ -33,6 +45,8 @@ before(async () => {
   chmodSync(join(certificate, "tls"), 0o755);
   chmodSync(join(certificate, "tls/key.pem"), 0o644);
   chmodSync(join(certificate, "tls/cert.pem"), 0o644);
+  mkdirSync(join(certificate, "keys"));
+  writeFileSync(join(certificate, "keys/tokens"), login.publicKey.export({ type: "spki", format: "pem" }));
   cluster = await Cluster.start({
     edges: 1,
     settings: ({ host }) => ({
@@ -40,6 +54,7 @@ before(async () => {
       COMPOSE_FILE: `${process.env.COMPOSE_FILE}:compose/production.yaml`,
       TRESTLE_ALLOW_ORIGIN: JSON.stringify([`https://${host}`]),
       TRESTLE_CERTIFICATE: join(certificate, "tls"),
+      TRESTLE_KEYS: join(certificate, "keys"),
       TRESTLE_CLIENT_CONNECTIONS: String(CONNECTIONS),
       TRESTLE_CLIENT_REQUESTS: String(REQUESTS),
     }),
@@ -61,7 +76,8 @@ async function ask(path, { headers = {}, method = "GET", body, agent = false } =
   return { status: answer.statusCode, headers: answer.headers, socket: stay };
 }
 
-const own = () => ({ Origin: `https://${cluster.host}` });
+/** What a browser sends from the cluster's own page to somebody who has logged in. */
+const own = (cookie = token()) => ({ Origin: `https://${cluster.host}`, Cookie: `${COOKIE}=${cookie}` });
 
 /** A handshake. */
 const upgrade = (headers) =>
@@ -153,7 +169,11 @@ test("answers say what a browser is to hold them to", async () => {
 test("the live page obeys its policy", { timeout: MINUTE_MS }, async () => {
   const browser = await startChromium();
   try {
-    const page = await browser.newPage({ ignoreHTTPSErrors: true });
+    const context = await browser.newContext({ ignoreHTTPSErrors: true });
+    // As a login's answer sets it.
+    const cookie = { name: COOKIE, value: token(), url: `https://${cluster.host}`, secure: true, httpOnly: true, sameSite: "Strict" };
+    await context.addCookies([cookie]);
+    const page = await context.newPage();
     const faults = [];
     const isFault = (message) => ["error", "warning"].includes(message.type()) && !message.text().includes("ERR_NETWORK_CHANGED");
     page.on("console", (message) => isFault(message) && faults.push(message.text()));
@@ -197,6 +217,23 @@ test("whoever names no origin, or another, is refused", async () => {
   assert.deepEqual(statuses, [403, 403, 403, 403, 101]);
   assert.equal((await ask("/events")).status, 403);
   assert.equal((await ask("/publish?topic=x", { method: "POST", body: "x" })).status, 403);
+});
+
+test("whoever has no token, or one that does not count, gets nothing but the page", async () => {
+  const { Origin } = own();
+  const other = generateKeyPairSync("ed25519").privateKey;
+  const past = token({ exp: 1_000_000_000 });
+  for (const headers of [{ Origin }, own(past), own(token({}, other)), { Origin, Authorization: `Bearer ${past}` }]) {
+    assert.equal((await ask("/events?topic=jobs/", { headers })).status, 401);
+    assert.equal((await ask("/publish?topic=chat/x", { method: "POST", body: "x", headers })).status, 401);
+  }
+  const { status, socket } = await upgrade(own(past));
+  socket?.destroy();
+  assert.equal(status, 401);
+  const jobs = own(token({ trestle: { subscribe: ["jobs/"] } }));
+  assert.equal((await ask("/events?topic=hosts/", { headers: jobs })).status, 403);
+  assert.equal((await ask("/publish?topic=jobs/", { method: "POST", body: "x", headers: jobs })).status, 403);
+  assert.equal((await ask("/")).status, 200);
 });
 
 test("an address has so many connections, whatever it claims to be, and gets them back", { timeout: MINUTE_MS }, async () => {
