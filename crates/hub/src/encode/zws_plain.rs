@@ -10,7 +10,8 @@ use crate::ws::{Opcode, server_frame};
 /// What a name and a password may have each: a byte says how much.
 const WORD_BYTES_MAX: usize = u8::MAX as usize;
 
-/// What ZAP (ZeroMQ RFC 27) calls a client that is not let in, the one reason that libzmq knows.
+/// What ZAP (ZeroMQ RFC 27) calls a client that is not let in, and so an authentication failure to libzmq's monitor; but
+/// libzmq 4.3.5 knows no ERROR of PLAIN: in its source a hexadecimal escape swallows the E.
 const REFUSED: &[u8] = b"400";
 
 /// The token in a client's HELLO, empty where it has none; `None` if it is no HELLO.
