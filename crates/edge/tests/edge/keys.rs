@@ -1,16 +1,22 @@
 //! Where the keys come from that verify tokens, and how they change while the edge runs.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use trestle_auth::{Claims, SigningKey};
 
 use crate::client::{Client, JSON};
 use crate::fixture::{Feed, TestEdge, until};
 use crate::http::Request;
+use crate::program::{NOBODY, Program, program};
 
 const JWKS: &str = include_str!("../../../auth/tests/keys/jwks.json");
 const EC: &[u8] = include_bytes!("../../../auth/tests/keys/ec.pem");
@@ -73,9 +79,10 @@ impl Server {
 }
 
 impl Answer {
-    fn to(&self, mut stream: TcpStream) {
+    fn to(&self, mut stream: impl Read + Write) {
         let mut head = [0; 4096];
-        let n = stream.read(&mut head).unwrap_or_default();
+        // Whoever does not trust the certificate says nothing.
+        let Ok(n @ 1..) = stream.read(&mut head) else { return };
         assert!(head[..n].starts_with(b"GET /jwks.json HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&head));
         let said = match self {
             Self::Body(body) => format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
@@ -248,4 +255,53 @@ fn a_file_of_keys_is_read_again() {
     let before = failed(&edge);
     edge.until_metric("auth_key_refreshes_total{outcome=\"failed\"}", |n| n >= before + 2);
     assert_eq!(status(&edge, &new), 101);
+}
+
+/// A folder with what `scripts/cert` makes for localhost.
+fn certificate() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/cert");
+    let made = Command::new(script).arg(folder.path()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    folder
+}
+
+/// Serves the set of all keys by TLS; gives its URL.
+fn serve_by_tls(folder: &Path) -> String {
+    let chain = CertificateDer::pem_file_iter(folder.join("tls/cert.pem")).unwrap().map(Result::unwrap);
+    let key = PrivateKeyDer::from_pem_file(folder.join("tls/key.pem")).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(builder.with_single_cert(chain.collect(), key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            Answer::Body(JWKS.to_owned()).to(StreamOwned::new(connection, stream));
+        }
+    });
+    format!("https://localhost:{port}/jwks.json")
+}
+
+#[test]
+fn keys_by_tls_come_from_whom_the_system_trusts() {
+    let (trusted, other) = (certificate(), certificate());
+    let url = serve_by_tls(trusted.path());
+    let start = |folder: &tempfile::TempDir| {
+        let mut command = program();
+        command.env("SSL_CERT_FILE", folder.path().join("tls/cert.pem"));
+        Program::spawn(command.args([NOBODY, "--auth=jwt", &format!("--auth-jwks={url}")]))
+    };
+    start(&trusted).says("3 keys that verify tokens are here");
+    let said = start(&other).says("--auth-jwks");
+    assert!(said.contains("WARN") && said.contains("certificate") && said.contains("503"), "{said}");
+}
+
+#[test]
+fn an_edge_that_asks_for_no_tokens_says_so_loudly() {
+    let mut edge = Program::start(&[NOBODY]);
+    let said = edge.says("--auth none");
+    let address = edge.address.to_string();
+    assert!(said.contains("WARN") && said.contains(&address) && said.contains("every topic"), "{said}");
 }
