@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use trestle_edge::config::Upstream;
 use trestle_edge::ingest::{self, Options};
 use trestle_messages::{BEAT_MARKER, stamp, topic};
+use trestle_process::curve::Identity;
 use trestle_process::zmq::{Bounds, raw};
 use trestle_recorder::{Log, RecordRules, Stamper};
 use zmq::{Context, DONTWAIT, Message, POLLIN, SNDMORE, Socket, SocketType};
@@ -141,7 +142,8 @@ fn link() -> Run {
 
 fn ingest(publisher: &Publisher, upstream: Upstream, stamper: Option<Stamper>) -> Run {
     let (interest_linger, interest_max) = (Duration::from_secs(2), 10_000);
-    let options = Options { upstream, bounds: Bounds::default(), interest_linger, interest_max };
+    let identity = Identity::open(None).expect("libzmq has CURVE");
+    let options = Options { upstream, bounds: Bounds::default(), identity, interest_linger, interest_max };
     // Two shards to wake, and a log that evicts, as in service.
     let shards = vec![Arc::new(Notify::new()), Arc::new(Notify::new())];
     let ingest = ingest::start(options, Arc::new(Log::new(64 << 20)), shards)?;

@@ -7,6 +7,7 @@ use clap::Parser;
 use ipnet::IpNet;
 use trestle_hub::Limits;
 use trestle_process::config::Common;
+use trestle_process::curve::{CurveFlags, Identity};
 use trestle_process::exit::Exit;
 use trestle_process::grpc::{Access, AccessFlags};
 use trestle_process::private_http;
@@ -38,8 +39,9 @@ pub struct Config {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9100")]
     pub metrics: SocketAddr,
 
-    /// The forwarder's link, for example tcp://forwarder:5557. Its name is resolved anew at each reconnect.
-    #[arg(long, value_name = "ENDPOINT")]
+    /// The forwarder's link, for example tcp://forwarder:5557. Its name is resolved anew at each reconnect. Behind
+    /// ,curve=KEY or ,curve-file=FILE stands its CURVE public key, without which it is plain ØMQ.
+    #[arg(long, value_name = "ENDPOINT[,curve=KEY]")]
     pub link: Option<Endpoint>,
     /// The forwarder's gRPC service, for example http://forwarder:9091: it is asked for what was recorded before this edge
     /// came, and for what was lost on the link. Without it an edge has what came since its start, and a loss stays one.
@@ -48,7 +50,7 @@ pub struct Config {
     pub recorder: Option<Uri>,
     /// Without a forwarder: a publisher to connect to, for example tcp://zmq-pub:5556. An ALIAS gives a feed that has no
     /// topics one. Repeatable.
-    #[arg(long, value_name = "[ALIAS=]ENDPOINT")]
+    #[arg(long, value_name = "[ALIAS=]ENDPOINT[,curve=KEY]")]
     pub source: Vec<Source>,
     /// A single frame that begins with PREFIX is parted at DELIMITER into topic and body; escapes \n \t \r \0 \\ \xHH,
     /// for example '=\x20'. The longest prefix wins. Only with --source. Repeatable.
@@ -77,11 +79,14 @@ pub struct Config {
     #[arg(long, value_name = "PREFIX")]
     pub allow_publish: Vec<String>,
     /// Without a forwarder: where a SUB or XSUB listens that is to have what clients publish, for example tcp://worker:5558.
-    #[arg(long, value_name = "ENDPOINT")]
+    #[arg(long, value_name = "ENDPOINT[,curve=KEY]")]
     pub publish_to: Option<Endpoint>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as of `common`")]
     pub private: AccessFlags,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as of `common`")]
+    pub curve: CurveFlags,
 
     /// Threads that deliver, each with its own listener and connections. Default: one per core.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -181,6 +186,16 @@ impl Config {
                 sequences: self.sequence.clone(),
             }),
         }
+    }
+
+    /// Who this edge is where it connects by CURVE.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 for a file that holds no key, or a key where every endpoint is plain.
+    pub(crate) fn identity(&self) -> Result<Identity, Exit> {
+        let endpoints = self.link.iter().chain(&self.publish_to);
+        let endpoints = endpoints.chain(self.source.iter().map(|source| &source.endpoint));
+        self.curve.client(endpoints.map(Endpoint::server))
     }
 
     /// Whether tokens say who may what.

@@ -102,6 +102,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let ingest_options = ingest::Options {
         upstream: config.upstream()?,
         bounds: config.limits.of_sockets(),
+        identity: config.identity()?,
         interest_linger: config.interest_linger,
         interest_max: config.limits.interest_max.into(),
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Parser;
 use trestle_process::config::Common;
+use trestle_process::curve::{CurveFlags, Identity};
 use trestle_process::exit::Exit;
 use trestle_process::grpc::{Access, AccessFlags};
 use trestle_process::private_http;
@@ -43,8 +44,9 @@ pub struct Config {
     pub metrics: SocketAddr,
 
     /// A publisher that binds, to connect to, for example tcp://bitcoind:28332. An ALIAS gives a feed that has no topics
-    /// one, on --link. Repeatable.
-    #[arg(long, value_name = "[ALIAS=]ENDPOINT")]
+    /// one, on --link. A KEY is its CURVE public key: what comes is encrypted, and from its holder; or ,curve-file=FILE.
+    /// Repeatable.
+    #[arg(long, value_name = "[ALIAS=]ENDPOINT[,curve=KEY]")]
     pub source: Vec<Source>,
     /// A single frame that begins with PREFIX is parted at DELIMITER into topic and body, on --link; escapes \n \t \r
     /// \0 \\ \xHH, for example '=\x20'. The longest prefix wins. Repeatable.
@@ -69,6 +71,14 @@ pub struct Config {
     #[command(flatten)]
     #[expect(missing_docs, reason = "as of `common`")]
     pub private: AccessFlags,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as of `common`")]
+    pub curve: CurveFlags,
+    /// Who may connect to --frontend, --backend and --link, beside --curve-secret-key: a file of public keys, one a line,
+    /// perhaps a name behind each, or a folder of certificates. Read again every second. Without it whoever knows this
+    /// forwarder's public key may.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub curve_allow: Option<PathBuf>,
 
     /// A frame from a publisher. A larger one cuts the connection of its sender before it is held in memory.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = frame_bytes)]
@@ -116,6 +126,18 @@ impl Config {
         access.check("--grpc", self.grpc)?;
         private_http::check("--metrics", self.metrics, access.token())?;
         Ok(access)
+    }
+
+    /// Whether ØMQ ports are encrypted, and who this forwarder is there and at its sources.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 for a file that holds no key, or an allow-list without one.
+    pub fn identity(&self) -> Result<(bool, Identity), Exit> {
+        let is_server = self.curve.curve_secret_key.is_some();
+        if self.curve_allow.is_some() && !is_server {
+            return Err(Exit::usage("--curve-allow needs --curve-secret-key: plain ØMQ knows nobody"));
+        }
+        Ok((is_server, self.curve.open()?))
     }
 
     /// The bounds of each ØMQ socket.

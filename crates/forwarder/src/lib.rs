@@ -97,7 +97,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let access = config.access()?;
     let mut registry = Registry::default();
     let (recording, stamper) = Recording::open(rules.clone(), config.data.as_deref(), &mut registry)?;
-    let (sockets, watch, bound) = Sockets::open(&config)?;
+    let (sockets, watch, bound) = Sockets::open(&config, metrics::curve(&mut registry))?;
     let grpc_listener = private_http::bind("--grpc", config.grpc).await?;
     let metrics_listener = private_http::bind("--metrics", config.metrics).await?;
     let (grpc, metrics) = (grpc_listener.local_addr()?, metrics_listener.local_addr()?);

@@ -140,7 +140,7 @@ impl Metrics {
         let handshakes_failed = Family::<PortLabel, Counter>::default();
         registry.register(
             "handshakes_failed",
-            "Connections that spoke no ZMTP or stopped half-way, by port or source",
+            "Connections that spoke no ZMTP, were refused by CURVE or stopped half-way, by port or source",
             handshakes_failed.clone(),
         );
         let sources_cut = Counter::default();
@@ -208,12 +208,14 @@ impl Metrics {
     }
 
     /// An event of the `watched`th socket.
-    pub(crate) fn connection(&self, watched: usize, event: Event) {
-        match event {
-            Event::Disconnected => drop(self.connections[watched].disconnected.inc()),
-            Event::HandshakeFailed => drop(self.connections[watched].handshakes_failed.inc()),
-            Event::Connected | Event::Retrying => {}
-        }
+    pub(crate) fn connection(&self, watched: usize, event: &Event) {
+        let connections = &self.connections[watched];
+        let counter = match event {
+            Event::Disconnected => &connections.disconnected,
+            Event::HandshakeFailed | Event::HungUp(_) | Event::Refused(..) => &connections.handshakes_failed,
+            Event::Connected | Event::Retrying => return,
+        };
+        counter.inc();
     }
 
     /// A source was cut.
@@ -246,6 +248,11 @@ impl PublicationMetrics {
         let outcome = |outcome| publications.get_or_create_owned(&OutcomeLabel { outcome });
         Self { published: outcome("published"), repeated: outcome("repeated"), refused: outcome("refused") }
     }
+}
+
+/// Where the ports' CURVE is shown.
+pub(crate) fn curve(registry: &mut Registry) -> &mut Registry {
+    registry.sub_registry_with_prefix("trestle_forwarder")
 }
 
 /// Shows the calls without the link token.

@@ -1,6 +1,8 @@
 //! The forwarder's ØMQ sockets: opened here, owned by the proxy thread.
 
 use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use trestle_process::curve::{Gate, Refused};
 use trestle_process::exit::Exit;
 use trestle_process::source::{Endpoint, Source};
 use trestle_process::zmq::{bind, raw, socket};
@@ -16,6 +18,9 @@ const XPUB_VERBOSE: i32 = 40;
 /// What is still queued for a peer is sent for this long after the end, milliseconds.
 const LINGER_MS: i32 = 1_000;
 
+/// What the sockets that bind are called in metrics and logs.
+const PORTS: [&str; 3] = ["frontend", "backend", "link"];
+
 /// Where messages come in: the frontend, or a source. Each source has a socket of its own, so that an alias is known and a
 /// cut connection is known to be its.
 pub(crate) struct Input {
@@ -30,6 +35,8 @@ pub(crate) struct Sockets {
     pub(crate) inputs: Vec<Input>,
     pub(crate) backend: Port,
     pub(crate) link: Port,
+    /// Who is let in by CURVE. Behind the sockets, which are dropped in this order.
+    _gate: Option<Gate>,
 }
 
 /// Where the sockets that bind are reached.
@@ -44,17 +51,38 @@ impl Sockets {
     ///
     /// # Errors
     /// An [`Exit`] that names the flag and address at fault.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<(Self, Watch, Bound)> {
+    pub(crate) fn open(config: &Config, registry: &mut Registry) -> anyhow::Result<(Self, Watch, Bound)> {
         let (context, bounds) = (Context::new(), config.bounds());
-        let mut watch = Watch::new(config.frame_bytes_max);
+        let (is_curve, identity) = config.identity()?;
+        let refused = Refused::default();
+        let mut watch = Watch::new(config.frame_bytes_max, is_curve.then(|| refused.clone()));
+        if is_curve {
+            refused.register(registry, &PORTS);
+            tracing::info!("ØMQ ports speak CURVE; this forwarder's public key: {}", identity.public());
+        }
+        let gate = config.curve_allow.as_deref().map(|allow| Gate::open(&context, allow, refused, registry));
+        let gate = gate.transpose()?;
+        if is_curve && gate.is_none() {
+            tracing::warn!(
+                "no --curve-allow: whoever knows this forwarder's public key may publish and subscribe"
+            );
+        }
         let mut open = |kind, name: &str, source: Option<&Endpoint>| -> anyhow::Result<zmq::Socket> {
-            let socket = socket(&context, kind, bounds).context("cannot open a ØMQ socket")?;
-            watch.add(&context, &socket, name, source).context("cannot monitor a ØMQ socket")?;
+            let mut socket = socket(&context, kind, bounds).context("cannot open a ØMQ socket")?;
+            watch.add(&context, &mut socket, name, source).context("cannot monitor a ØMQ socket")?;
+            match source {
+                Some(source) => identity.dial(&socket, "--source", source.server())?,
+                None if is_curve => {
+                    identity.listen(&mut socket, name, gate.as_ref()).context("libzmq takes no CURVE key")?;
+                }
+                None => {}
+            }
             Ok(socket)
         };
-        let frontend = open(zmq::XSUB, "frontend", None)?;
-        let backend = open(zmq::XPUB, "backend", None)?;
-        let mut link = open(zmq::XPUB, "link", None)?;
+        let [frontend, backend, link] = PORTS;
+        let frontend = open(zmq::XSUB, frontend, None)?;
+        let backend = open(zmq::XPUB, backend, None)?;
+        let mut link = open(zmq::XPUB, link, None)?;
         // Tells of each subscription, not only of a prefix's first: a second edge is to get its first beat at once too.
         // Ends of subscriptions stay told once, and `Wants` is a set, so nothing leaks upward.
         raw::set_int(&mut link, XPUB_VERBOSE, 1)?;
@@ -71,7 +99,8 @@ impl Sockets {
                 .map_err(|error| Exit::usage(format!("--source: cannot connect to {endpoint}: {error}")))?;
             inputs.push(Input { port: Port::new(socket), alias: alias.clone() });
         }
-        Ok((Self { inputs, backend: Port::new(backend), link: Port::new(link) }, watch, bound))
+        let (backend, link) = (Port::new(backend), Port::new(link));
+        Ok((Self { inputs, backend, link, _gate: gate }, watch, bound))
     }
 
     /// Backend, link, then the inputs.

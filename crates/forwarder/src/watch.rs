@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use trestle_process::curve::{Cause, Refused};
 use trestle_process::source::Endpoint;
 use zmq::{Context, Error, Socket};
 
@@ -33,14 +34,16 @@ pub(crate) struct Watch {
     watched: Vec<Watched>,
     last: Option<Instant>,
     frame_bytes_max: ByteSize,
+    refused: Option<Refused>,
 }
 
 /// Sockets in front of the sources: frontend, backend, link.
 const PORTS: usize = 3;
 
 impl Watch {
-    pub(crate) fn new(frame_bytes_max: ByteSize) -> Self {
-        Self { watched: Vec::new(), last: None, frame_bytes_max }
+    /// `refused` counts whom CURVE turns away at the ports, where they speak it.
+    pub(crate) fn new(frame_bytes_max: ByteSize, refused: Option<Refused>) -> Self {
+        Self { watched: Vec::new(), last: None, frame_bytes_max, refused }
     }
 
     /// Watches one more socket.
@@ -50,11 +53,11 @@ impl Watch {
     pub(crate) fn add(
         &mut self,
         context: &Context,
-        socket: &Socket,
+        socket: &mut Socket,
         name: &str,
         source: Option<&Endpoint>,
     ) -> Result<(), Error> {
-        let monitor = Monitor::attach(context, socket, &self.watched.len().to_string())?;
+        let monitor = Monitor::attach(context, socket, self.watched.len())?;
         self.watched.push(Watched { name: name.to_owned(), monitor, line: source.cloned().map(Line::new) });
         Ok(())
     }
@@ -73,10 +76,13 @@ impl Watch {
         for (n, Watched { name, monitor, line }) in self.watched.iter_mut().enumerate() {
             let mut ended = 0;
             while let Some(event) = monitor.next() {
-                metrics.connection(n, event);
+                metrics.connection(n, &event);
                 ended += u32::from(event == Event::Disconnected);
-                if let Some(line) = line {
-                    line.on(event, now);
+                match (line.as_mut(), event, &self.refused) {
+                    (Some(line), event, _) => line.on(&event, now),
+                    (None, Event::Refused(cause, from), Some(refused)) => refused.count(name, cause, &from),
+                    (None, Event::HungUp(from), Some(refused)) => refused.count(name, Cause::HungUp, &from),
+                    (None, ..) => {}
                 }
             }
             let limit = self.frame_bytes_max;
@@ -112,7 +118,7 @@ impl Line {
     }
 
     /// What its monitor says.
-    fn on(&mut self, event: Event, now: Instant) {
+    fn on(&mut self, event: &Event, now: Instant) {
         let endpoint = &self.endpoint;
         match event {
             Event::Connected => {
@@ -126,9 +132,11 @@ impl Line {
                 }
                 (self.gone, self.told) = (None, true);
             }
-            Event::HandshakeFailed => {
+            Event::HandshakeFailed | Event::HungUp(_) | Event::Refused(..) => {
                 if !self.told {
-                    tracing::warn!("source {endpoint} speaks no ZMTP or refuses this forwarder");
+                    tracing::warn!(
+                        "source {endpoint} speaks no ZMTP, or no CURVE where it should or should not, or refuses this forwarder"
+                    );
                 }
                 self.told = true;
             }

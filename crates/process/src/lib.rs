@@ -5,6 +5,7 @@
 //! `start` → [`signal::terminated`] → shut down → [`exit`].
 
 pub mod config;
+pub mod curve;
 pub mod exit;
 #[cfg(feature = "grpc")]
 pub mod grpc;

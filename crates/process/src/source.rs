@@ -1,11 +1,17 @@
-//! A publisher to connect to, as typed: `[ALIAS=]ENDPOINT`.
+//! A publisher to connect to, as typed: `[ALIAS=]ENDPOINT[,curve=KEY]`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An endpoint that ØMQ can connect to: `tcp://HOST:PORT` or `ipc://PATH`.
+use crate::curve::ServerKey;
+
+/// An endpoint that ØMQ can connect to: `tcp://HOST:PORT` or `ipc://PATH`, and perhaps whose key it must prove to have:
+/// `,curve=KEY` or `,curve-file=FILE`. Shown without the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(String);
+pub struct Endpoint {
+    address: String,
+    server: Option<ServerKey>,
+}
 
 /// Why a text is no endpoint or source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +25,11 @@ pub enum SourceError {
     /// Something stands before `=`, but it is empty or holds a NUL.
     #[error("an alias is a topic: not empty, and without a NUL byte")]
     Alias,
+    /// No public key follows `,curve=`, or no path `,curve-file=`.
+    #[error(
+        "behind ,curve= write the server's public key, 40 characters of Z85, or behind ,curve-file= its file"
+    )]
+    ServerKey,
 }
 
 impl FromStr for Endpoint {
@@ -29,6 +40,7 @@ impl FromStr for Endpoint {
         if text.contains('\0') {
             return Err(SourceError::Address);
         }
+        let (text, server) = ServerKey::split(text).map_err(|_| SourceError::ServerKey)?;
         match text.split_once("://") {
             Some(("ipc", path)) if !path.is_empty() => {}
             Some(("tcp", address)) => {
@@ -40,20 +52,25 @@ impl FromStr for Endpoint {
             }
             _ => return Err(SourceError::Scheme),
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self { address: text.to_owned(), server })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.address)
     }
 }
 
 impl Endpoint {
     /// As libzmq takes it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.address
+    }
+
+    /// Whose key it must prove to have; `None` is plain ØMQ.
+    pub fn server(&self) -> Option<&ServerKey> {
+        self.server.as_ref()
     }
 }
 
@@ -100,6 +117,8 @@ mod tests {
             ("ipc:///tmp/a=b", None, "ipc:///tmp/a=b"),
             ("eddn=tcp://eddn.edcd.io:9500", Some("eddn"), "tcp://eddn.edcd.io:9500"),
             ("a=b=ipc:///x", Some("a=b"), "ipc:///x"),
+            ("a=tcp://x:1,curve=rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", Some("a"), "tcp://x:1"),
+            ("tcp://x:1,curve-file=x.key", None, "tcp://x:1"),
         ] {
             assert_eq!(source(text), Ok((alias.map(str::to_owned), endpoint.to_owned())), "{text}");
         }
@@ -112,6 +131,7 @@ mod tests {
             ("tcp://*:1", SourceError::Address),
             ("tcp://x:99999", SourceError::Address),
             ("tcp://x\0:1", SourceError::Address),
+            ("tcp://x:1,curve=short", SourceError::ServerKey),
             ("=tcp://x:1", SourceError::Alias),
             ("\0trestle=tcp://x:1", SourceError::Alias),
         ] {

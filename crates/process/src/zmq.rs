@@ -9,6 +9,8 @@ use crate::exit::Exit;
 
 /// `ZMQ_XPUB_VERBOSER` and its like are not in the `zmq` crate; this is all that Trestle needs of them.
 pub mod raw {
+    use std::ffi::{CStr, c_char, c_int, c_void};
+
     /// `ZMQ_XPUB_MANUAL`.
     pub const XPUB_MANUAL: i32 = 71;
     /// `ZMQ_XPUB_VERBOSER`.
@@ -35,6 +37,32 @@ pub mod raw {
                 size_of::<i32>(),
             )
         };
+        // SAFETY: `zmq_errno` has no preconditions.
+        if answer == 0 { Ok(()) } else { Err(zmq::Error::from_raw(unsafe { zmq_sys::zmq_errno() })) }
+    }
+
+    #[expect(unsafe_code, reason = "a draft function of libzmq, which the zmq crate does not know")]
+    unsafe extern "C" {
+        fn zmq_socket_monitor_versioned(
+            socket: *mut c_void,
+            address: *const c_char,
+            events: u64,
+            event_version: c_int,
+            kind: c_int,
+        ) -> c_int;
+    }
+
+    /// Monitors `socket` on the PAIR endpoint `address`, in version 2 of the events' format, which says who the peer is:
+    /// event, number of values, each value, as 64-bit numbers in the machine's order; local and remote endpoint.
+    ///
+    /// # Errors
+    /// What libzmq answers, in practice only that there are no more file descriptors.
+    #[expect(unsafe_code, reason = "zmq_socket_monitor_versioned is libzmq's C interface")]
+    pub fn monitor(socket: &mut zmq::Socket, address: &CStr, events: u64) -> Result<(), zmq::Error> {
+        let kind = zmq::PAIR as c_int;
+        // SAFETY: the socket pointer is valid while `socket` is borrowed; libzmq reads the address up to its NUL.
+        let answer =
+            unsafe { zmq_socket_monitor_versioned(socket.as_mut_ptr(), address.as_ptr(), events, 2, kind) };
         // SAFETY: `zmq_errno` has no preconditions.
         if answer == 0 { Ok(()) } else { Err(zmq::Error::from_raw(unsafe { zmq_sys::zmq_errno() })) }
     }

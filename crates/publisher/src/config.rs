@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 use trestle_process::config::Common;
+use trestle_process::curve::{CurveFlags, ServerKey};
 use trestle_process::exit::Exit;
 use trestle_process::zmq::Listen;
 
@@ -19,6 +20,9 @@ const SIZE_DEFAULT: usize = 128;
 /// the envelope.
 pub const BODY_BYTES_MAX: usize = (4 << 20) - (1 << 10);
 
+const KEY_EXPECTED: &str =
+    "behind ,curve= write the server's public key, 40 characters of Z85, or behind ,curve-file= its file";
+
 /// Publishes to ØMQ: events of this host and of demo jobs, or as a tool what it is given.
 ///
 /// Without any of --stdin, --rate, --count and --size it publishes demo events to whoever subscribes, until it is
@@ -26,9 +30,10 @@ pub const BODY_BYTES_MAX: usize = (4 << 20) - (1 << 10);
 #[derive(Debug, Clone, Parser)]
 #[command(name = "trestle-publisher", version)]
 pub struct Flags {
-    /// Connect to this endpoint, for example a forwarder's tcp://HOST:5555. Repeatable: each gets every message.
+    /// Connect to this endpoint, for example a forwarder's tcp://HOST:5555. Behind ,curve=KEY or ,curve-file=FILE stands
+    /// its CURVE public key, without which it is plain ØMQ. Repeatable: each gets every message.
     /// [default: tcp://127.0.0.1:5555, unless --bind is given]
-    #[arg(long, value_name = "ENDPOINT", conflicts_with = "bind")]
+    #[arg(long, value_name = "ENDPOINT[,curve=KEY]", conflicts_with = "bind")]
     pub connect: Vec<String>,
     /// Listen here instead, HOST:PORT or an endpoint; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS")]
@@ -55,6 +60,9 @@ pub struct Flags {
     /// before it exits with 69: for example 200ms, 30s or 5m. The demo waits without end.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub wait: Duration,
+    /// Who it is where it connects or listens by CURVE.
+    #[command(flatten)]
+    pub curve: CurveFlags,
     /// Flags of every process.
     #[command(flatten)]
     pub common: Common,
@@ -67,12 +75,14 @@ pub struct Config {
     pub attach: Attach,
     /// What is published.
     pub task: Task,
+    /// Who it is by CURVE.
+    pub curve: CurveFlags,
 }
 
 /// How a publisher meets its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attach {
-    /// It connects to each of these endpoints; each gets every message that it subscribed to.
+    /// It connects to each of these endpoints, `ENDPOINT[,curve=KEY|,curve-file=FILE]`; each gets every message that it subscribed to.
     Connect(Vec<String>),
     /// It listens.
     Bind(Listen),
@@ -125,7 +135,11 @@ pub enum Payloads {
 impl Config {
     /// A demo publisher that connects to `endpoint`.
     pub fn demo(endpoint: impl Into<String>) -> Self {
-        Self { attach: Attach::Connect(vec![endpoint.into()]), task: Task::Demo(Demo::default()) }
+        Self {
+            attach: Attach::Connect(vec![endpoint.into()]),
+            task: Task::Demo(Demo::default()),
+            curve: CurveFlags::default(),
+        }
     }
 
     /// Checks what the types do not.
@@ -136,6 +150,7 @@ impl Config {
         if self.attach == Attach::Connect(Vec::new()) {
             return Err(Exit::usage("--connect names no endpoint"));
         }
+        self.attach.peers()?;
         let Task::Tool(tool) = &self.task else { return Ok(()) };
         if tool.topic.len() > TOPIC_BYTES_MAX {
             let n = tool.topic.len();
@@ -152,6 +167,18 @@ impl Config {
             return Err(Exit::usage(format!("--size {size} is more than {BODY_BYTES_MAX} bytes")));
         }
         Ok(())
+    }
+}
+
+impl Attach {
+    /// The endpoints to connect to as libzmq takes them, each with whose key it must prove to have.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 that names the endpoint.
+    pub(crate) fn peers(&self) -> Result<Vec<(&str, Option<ServerKey>)>, Exit> {
+        let Self::Connect(endpoints) = self else { return Ok(Vec::new()) };
+        let split = |text: &String| Exit::usage(format!("--connect {text}: {KEY_EXPECTED}"));
+        endpoints.iter().map(|text| ServerKey::split(text).map_err(|_| split(text))).collect()
     }
 }
 
@@ -184,7 +211,7 @@ impl Flags {
             (false, None) if self.raw => return Err(needs_tool("--raw")),
             (false, None) => Task::Demo(Demo::default()),
         };
-        let config = Config { attach, task };
+        let config = Config { attach, task, curve: self.curve };
         config.check()?;
         Ok(config)
     }

@@ -101,7 +101,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         Task::Demo(_) => Delivery::Newest,
         Task::Tool(_) => Delivery::Every,
     };
-    let outlets = Outlets::open(&config.attach, delivery, control)?;
+    let outlets = Outlets::open(&config.attach, &config.curve, delivery, control)?;
     let endpoints = outlets.endpoints();
     match &config.attach {
         Attach::Bind(_) => info!(endpoint = endpoints[0], "listening for subscribers"),

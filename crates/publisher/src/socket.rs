@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tracing::info;
+use trestle_process::curve::CurveFlags;
 use trestle_process::exit::Exit;
 use trestle_process::wake::Wakeable;
 use trestle_process::zmq::{self as safe, Bounds, raw};
@@ -83,21 +85,35 @@ impl Outlets {
     ///
     /// # Errors
     /// An [`Exit`] that names the flag and the endpoint.
-    pub(crate) fn open(attach: &Attach, delivery: Delivery, control: Control) -> anyhow::Result<Self> {
-        let context = Context::new();
+    pub(crate) fn open(
+        attach: &Attach,
+        curve: &CurveFlags,
+        delivery: Delivery,
+        control: Control,
+    ) -> anyhow::Result<Self> {
+        let (context, peers) = (Context::new(), attach.peers()?);
+        let identity = match attach {
+            Attach::Bind(_) => curve.open()?,
+            Attach::Connect(_) => curve.client(peers.iter().map(|(_, server)| server.as_ref()))?,
+        };
         let outlets = match attach {
             Attach::Bind(listen) => {
-                let socket = open_socket(&context, delivery)?;
+                let mut socket = open_socket(&context, delivery)?;
+                if curve.curve_secret_key.is_some() {
+                    identity.listen(&mut socket, "bind", None).context("libzmq takes no CURVE key")?;
+                    info!("subscribers need this publisher's public key: {}", identity.public());
+                }
                 let endpoint = safe::bind(&socket, "--bind", listen)?;
                 vec![Outlet { endpoint, socket, interest: Interest::default() }]
             }
-            Attach::Connect(endpoints) => endpoints
-                .iter()
-                .map(|endpoint| {
+            Attach::Connect(_) => peers
+                .into_iter()
+                .map(|(endpoint, server)| {
                     let socket = open_socket(&context, delivery)?;
+                    identity.dial(&socket, "--connect", server.as_ref())?;
                     let refuse = |e| Exit::usage(format!("--connect {endpoint}: {e}"));
                     socket.connect(endpoint).map_err(refuse)?;
-                    Ok(Outlet { endpoint: endpoint.clone(), socket, interest: Interest::default() })
+                    Ok(Outlet { endpoint: endpoint.to_owned(), socket, interest: Interest::default() })
                 })
                 .collect::<anyhow::Result<_>>()?,
         };

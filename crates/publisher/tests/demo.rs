@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use support::{Program, Subscriber};
 use trestle_messages::v1::event::Body;
 use trestle_messages::v1::progress::State;
+use trestle_process::curve::CurveFlags;
 use trestle_publisher::config::Demo;
 use trestle_publisher::{Attach, Config, Running, Task};
 
 fn listening() -> Running {
     let demo = Demo { host: Some("desk".to_owned()), seed: Some(SEED) };
     let attach = Attach::Bind("127.0.0.1:0".parse().unwrap());
-    trestle_publisher::start(Config { attach, task: Task::Demo(demo) }).unwrap()
+    trestle_publisher::start(Config { attach, task: Task::Demo(demo), curve: CurveFlags::default() }).unwrap()
 }
 
 /// With this seed a job fails within a few steps, so that a whole life is short.

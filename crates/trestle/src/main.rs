@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod keys;
 mod sub;
 mod token;
 
@@ -33,6 +34,8 @@ enum Command {
     Token(token::Flags),
     /// Measures how fast an edge, a forwarder or another server delivers, and at what cost.
     Bench(Box<trestle_bench::Bench>),
+    /// Makes keys for encrypted ØMQ links: `trestle keys forwarder edge publisher --dir keys`.
+    Keys(keys::Flags),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +49,6 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         Command::Sub(flags) => sub::run(&flags),
         Command::Token(flags) => token::run(flags),
         Command::Bench(flags) => trestle_bench::run(&flags),
+        Command::Keys(flags) => keys::run(&flags),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use trestle_process::curve::Identity;
 use trestle_process::exit::Exit;
 use trestle_process::seldom::Seldom;
 use trestle_process::source::Endpoint;
@@ -35,18 +36,19 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Opens a feed and dials; `flag` is named in errors.
+    /// Opens a feed and dials, as `identity` where the endpoint is a CURVE server; `flag` is named in errors.
     pub(super) fn open(
         context: &Context,
         flag: &'static str,
         endpoint: Endpoint,
         alias: Option<Vec<u8>>,
-        bounds: Bounds,
+        (bounds, identity): (Bounds, &Identity),
         now: Instant,
     ) -> anyhow::Result<(Sockets, Self)> {
         let sub = socket(context, SocketType::SUB, bounds)?;
         let monitor = Monitor::attach(context, &sub, &format!("{:p}", &raw const sub))?;
         let refuse = |error| Exit::usage(format!("{flag} {endpoint}: {error}"));
+        identity.dial(&sub, flag, endpoint.server())?;
         sub.connect(endpoint.as_str()).map_err(refuse)?;
         let feed = Self {
             flag,

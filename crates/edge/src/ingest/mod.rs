@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, oneshot};
+use trestle_process::curve::Identity;
 use trestle_process::seldom::Seldom;
 use trestle_process::source::Source;
 use trestle_process::wake::{self, Waker};
@@ -58,6 +59,8 @@ pub struct Options {
     pub upstream: config::Upstream,
     /// Bounds of each socket.
     pub bounds: Bounds,
+    /// Who this edge is where it connects by CURVE.
+    pub identity: Identity,
     /// A prefix that nobody wants any more is fetched for this long.
     pub interest_linger: Duration,
     /// So many prefixes that are not recorded are subscribed upward, 2 or more; beyond that shorter ones.
@@ -147,9 +150,9 @@ impl Drop for Thread {
 
 /// Opens and dials every feed.
 fn open(options: Options, asker: Option<Asker>, writer: Writer) -> anyhow::Result<(Vec<Sockets>, Poll)> {
-    let Options { upstream: from, bounds, interest_linger, interest_max } = options;
+    let Options { upstream: from, bounds, identity, interest_linger, interest_max } = options;
     let (context, now) = (zmq::Context::new(), Instant::now());
-    let feed = |flag, endpoint, alias| Feed::open(&context, flag, endpoint, alias, bounds, now);
+    let feed = |flag, endpoint, alias| Feed::open(&context, flag, endpoint, alias, (bounds, &identity), now);
     let (opened, entry) = match from {
         config::Upstream::Link { link, .. } => {
             (vec![feed("--link", link, None)?], Entry::Link(Box::new(Link::new(asker))))

@@ -1,5 +1,6 @@
 //! Reads libzmq's own events of a socket's connection.
 
+use trestle_process::curve::Cause;
 use zmq::{Context, DONTWAIT, Error, Socket, SocketEvent, SocketType};
 
 use super::reach::Event;
@@ -59,11 +60,16 @@ fn event(frame: &[u8]) -> Option<Event> {
         SocketEvent::HANDSHAKE_SUCCEEDED => Some(Event::Stands),
         SocketEvent::CONNECT_RETRIED => Some(Event::Retries),
         SocketEvent::DISCONNECTED => Some(Event::Ended),
-        SocketEvent::HANDSHAKE_FAILED_AUTH => Some(Event::Refused(format!("it refused us (status {value})"))),
+        SocketEvent::HANDSHAKE_FAILED_AUTH => Some(Event::Refused(format!("it refuses our CURVE key (status {value})"))),
         SocketEvent::HANDSHAKE_FAILED_PROTOCOL => {
-            Some(Event::Refused(format!("it does not speak ØMQ (ZMTP error {value:#x})")))
+            let why = match Cause::of_protocol_error(value.into()) {
+                Some(Cause::NotCurve) => "one end speaks CURVE, the other does not".to_owned(),
+                Some(_) => "its CURVE key is another".to_owned(),
+                None => format!("it does not speak ØMQ (ZMTP error {value:#x})"),
+            };
+            Some(Event::Refused(why))
         }
-        _ => Some(Event::Refused("it ended the connection during the ØMQ handshake".to_owned())),
+        _ => Some(Event::Refused("it ended the connection during the ØMQ handshake, as it does where CURVE keys are not those that it knows".to_owned())),
     }
 }
 

@@ -86,7 +86,8 @@ impl Fixture {
     fn start(upstream: config::Upstream, bounds: Bounds) -> Self {
         let (log, appended) = (Arc::new(Log::new(64 << 20)), Arc::new(Notify::new()));
         let cursor = log.cursor();
-        let options = Options { upstream, bounds, interest_linger: LINGER, interest_max: 10_000 };
+        let identity = Identity::open(None).unwrap();
+        let options = Options { upstream, bounds, identity, interest_linger: LINGER, interest_max: 10_000 };
         let ingest = super::start(options, Arc::clone(&log), vec![Arc::clone(&appended)]).unwrap();
         Self { ingest, log, cursor, appended, seen: Vec::new() }
     }

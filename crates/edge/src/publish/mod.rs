@@ -137,7 +137,7 @@ pub(crate) fn start(
     let (jobs, taken) = mpsc::unbounded_channel();
     let serving = match (way, recorder) {
         (Way::Socket(endpoint), _) => {
-            let socket = socket::connect(&endpoint, config.limits.of_sockets())?;
+            let socket = socket::connect(&endpoint, config.limits.of_sockets(), &config.identity()?)?;
             Some(tokio::spawn(socket::serve(socket, endpoint, taken)))
         }
         (Way::Forwarder, Some(options)) => Some(tokio::spawn(forwarder::serve(Arc::clone(options), taken))),

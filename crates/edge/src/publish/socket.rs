@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use trestle_hub::encode::Publish;
 use trestle_hub::{ErrorCode, Unpublished};
+use trestle_process::curve::Identity;
 use trestle_process::exit::Exit;
 use trestle_process::source::Endpoint;
 use trestle_process::zmq::{Bounds, socket};
@@ -20,8 +21,9 @@ use super::{Job, Jobs, Outcome};
 ///
 /// # Errors
 /// An [`Exit`] with code 64 that names the flag.
-pub(super) fn connect(endpoint: &Endpoint, bounds: Bounds) -> anyhow::Result<Socket> {
+pub(super) fn connect(endpoint: &Endpoint, bounds: Bounds, identity: &Identity) -> anyhow::Result<Socket> {
     let socket = socket(&Context::new(), zmq::XPUB, bounds).context("cannot open a ØMQ socket")?;
+    identity.dial(&socket, "--publish-to", endpoint.server())?;
     let connected = socket.connect(endpoint.as_str());
     connected.map_err(|error| Exit::usage(format!("--publish-to: cannot connect to {endpoint}: {error}")))?;
     Ok(socket)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod binary;
+mod curve;
 mod data;
 mod fixture;
 mod frames;
