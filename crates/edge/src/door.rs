@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{mpsc, oneshot};
+use trestle_hub::query::TopicBounds;
 use trestle_hub::ws::Deflate;
 use trestle_hub::{ErrorCode, Grant, Protocol, Role, Unpublished, Unverified};
 use warp::http::header::{
@@ -17,7 +18,6 @@ use warp::reply::Response;
 
 use crate::admission::Admission;
 use crate::drain::Draining;
-use crate::events::TopicBounds;
 use crate::ingest::Upstream;
 use crate::limits::{Floods, Full, Guest, Place, Room};
 use crate::metrics::{Label as _, Refusal, ShardMetrics};

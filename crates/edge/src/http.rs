@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::upgrade::OnUpgrade;
-use percent_encoding::percent_decode_str;
 use tokio::sync::oneshot;
 use trestle_hub::ws::{Handshake, HandshakeError, HeaderLines};
-use trestle_hub::{ErrorCode, Grant, Protocol, Role, Unverified};
+use trestle_hub::{ErrorCode, Grant, Protocol, Role, Unverified, query};
 use warp::Filter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -23,7 +22,7 @@ use warp::reply::Response;
 
 use crate::assets::{self, Asset};
 use crate::door::{BEARER, Door, Opening, Visitor, text, unavailable};
-use crate::events::{self, Granted, TopicBounds};
+use crate::events::Granted;
 use crate::metrics::Refusal;
 use crate::publish::{Outcome, post};
 
@@ -161,8 +160,8 @@ async fn handshake(
         let why = format!("offer a WebSocket subprotocol that is spoken here: {names}");
         return door.refuse(Refusal::Subprotocol, StatusCode::BAD_REQUEST, &why, visitor.address);
     };
-    let (query, token) = door.tokens.part(&query);
-    let topics = match topics(&query, role, protocol, door.topics) {
+    let (asked, token) = door.tokens.part(&query);
+    let topics = match query::topics(&asked, role, protocol, door.topics) {
         Ok(topics) => topics,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
@@ -201,8 +200,8 @@ async fn handshake(
 /// Grants a stream of server-sent events, of which the shard makes the body.
 fn event_stream(door: &Door, headers: &HeaderMap, query: &str, visitor: &Visitor) -> Response {
     let last_event_id = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let (query, token) = door.tokens.part(query);
-    let wanted = match events::parse(&query, last_event_id, door.topics) {
+    let (asked, token) = door.tokens.part(query);
+    let wanted = match query::subscription(&asked, last_event_id, door.topics) {
         Ok(wanted) => wanted,
         Err(why) => return door.refuse(Refusal::Topic, StatusCode::BAD_REQUEST, &why, visitor.address),
     };
@@ -267,30 +266,6 @@ fn insert(response: &mut Response, lines: &HeaderLines<'_>) {
         let value = HeaderValue::from_str(value).expect("base64, tokens and punctuation");
         response.headers_mut().insert(HeaderName::from_static(name), value);
     }
-}
-
-/// The `topic`s of a query. Without any a `rust-websocket` client, which has no other way to ask, gets everything.
-fn topics(query: &str, role: Role, protocol: Protocol, bounds: TopicBounds) -> Result<Vec<Vec<u8>>, String> {
-    let mut topics = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if role == Role::Publisher {
-            return Err(format!("unknown parameter `{name}`; a publisher has none"));
-        }
-        if protocol == Protocol::ZwsPlain {
-            // A message before the end of its handshake would break it.
-            return Err(format!("unknown parameter `{name}`; a client of {} has none", protocol.name()));
-        }
-        if name != "topic" {
-            return Err(format!("unknown parameter `{name}`; known is `topic`, which may be repeated"));
-        }
-        let bytes: Vec<u8> = percent_decode_str(&value.replace('+', " ")).collect();
-        topics.push(events::topic_of(bytes, topics.len(), bounds)?);
-    }
-    if topics.is_empty() && protocol == Protocol::RustWebsocket {
-        topics.push(Vec::new());
-    }
-    Ok(topics)
 }
 
 fn file(path: &str, request: &HeaderMap) -> Response {

@@ -16,6 +16,7 @@ mod hub;
 mod limits;
 mod pace;
 mod protocol;
+pub mod query;
 mod session;
 mod trie;
 mod turn;

@@ -20,13 +20,13 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 use trestle_hub::decode::Decoders;
+use trestle_hub::query::TopicBounds;
 use trestle_hub::{Limits, wheel};
 use trestle_recorder::Log;
 
 use crate::admission::Admission;
 use crate::door::Door;
 use crate::drain::{Draining, Occupied};
-use crate::events::TopicBounds;
 use crate::ingest::{InterestSender, Upstream};
 use crate::limits::{Floods, Room};
 use crate::metrics::ShardMetrics;
