@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the corpora of `zws`, `link` and `body` anew: small messages as real clients, forwarders and publishers send them."""
+"""Writes the corpora of `zws`, `link`, `body`, `multipart`, `query` and `follower` anew: small messages as real clients,
+forwarders and publishers send them."""
 
 import gzip
 import struct
@@ -37,6 +38,18 @@ def fixed64(number, value):
     return bytes([number << 3 | 1]) + struct.pack("<Q", value)
 
 
+def multipart(mode, *frames):
+    return bytes([mode]) + b"".join(bytes([len(frame)]) + frame for frame in frames)
+
+
+STAMPED, BEAT, REPLAY, END, FAILED, TICK = 0, 3, 4, 6, 14, 7
+RECORDS, ONE, TWO, START, THROUGH = 8, 8, 16, 32, 64
+
+
+def step(what, offset, epoch=1, milliseconds=0):
+    return bytes([what, epoch - 1 + milliseconds // 20 * 3, offset])
+
+
 NULL = 0x80
 write("zws", "subscribe", zws(3, b"\0", b"\0\1jobs/", b"\0\1chat", b"\0\0jobs/"))
 write("zws", "null_subscribe", zws(NULL | 7, ready(b"SUB"), b"\0\1jobs/"))
@@ -67,3 +80,35 @@ write("body", "cbor_map", body("cbor", PLAIN, b"\xa2\x61a\x83\1\xfb" + struct.pa
 write("body", "cbor_endless", body("cbor", PLAIN, b"\x9f\1\x5f\x41a\xff\xff"))
 write("body", "cbor_length_lie", body("cbor", PLAIN, b"\x9b" + b"\xff" * 8))
 write("body", "protobuf_event", body("protobuf", PLAIN, b"\x0a\x017"))
+
+write("multipart", "topic_and_body", multipart(0, b"jobs/42", b'{"step": 3}'))
+write("multipart", "one_frame", multipart(0, b"hello"))
+write("multipart", "no_bytes", multipart(0, b"", b""))
+write("multipart", "weather", multipart(0, b"10001 -23 45"))
+write("multipart", "salt", multipart(0, b"salt/job\n\n\x81\xa1a\1"))
+write("multipart", "alias", multipart(1, b"\x78\x9c", b"second"))
+write("multipart", "sixteen", multipart(0, *(bytes([c]) for c in range(16))))
+write("multipart", "reserved", multipart(0, b"\0trestle", b"trestle.v1.Beat", b"\x09"))
+write("multipart", "typed_event", multipart(0, b"t", b"trestle.v1.Event", b"\x0a\x017\x22\x03[1]"))
+write("multipart", "typed_event_cut", multipart(0, b"t", b"trestle.v1.Event", b"\x0a\x7f7"))
+write("multipart", "not_utf8", multipart(0, b"\xff\0", b"\xc3\x28"))
+
+POSITION = b"AQAAAAAAAAAHAAAAAAAAACo"
+write("query", "topics", b"topic=jobs%2F&topic=chat+7&exact=true&snapshot")
+write("query", "since", b"topic=a&since=" + POSITION + b"&policy=conflate&max_hz=2.5\n" + POSITION)
+write("query", "no_position", b"since=!\n!")
+write("query", "not_utf8", b"topic=%ff%fe%0")
+write("query", "too_many", b"topic=a&topic=b&topic=c&topic=d&topic=e")
+write("query", "too_long", b"topic=" + b"x" * 17)
+write("query", "reserved", b"topic=%00trestle")
+write("query", "unknown", b"topic=a&tpoic=b")
+write("query", "infinity", b"max_hz=inf&policy=drop_oldest")
+
+BEGUN = step(BEAT | RECORDS, 5) + step(REPLAY | TWO | START | THROUGH, 4) + step(END, 0)
+write("follower", "clone_then_live", b"\1" + BEGUN + step(STAMPED, 6) + step(STAMPED, 7))
+write("follower", "hole_repaired", b"\1" + BEGUN + step(STAMPED, 8) + step(REPLAY | TWO, 6) + step(END, 0))
+write("follower", "hole_given_up", b"\1" + BEGUN + step(STAMPED, 8) + step(FAILED, 0, 1, 1600) * 2 + step(TICK, 0))
+write("follower", "another_epoch", b"\1" + BEGUN + step(TICK, 0, 1, 1600) + step(STAMPED, 3, 2) + step(BEAT | RECORDS, 3, 2))
+write("follower", "without_replays", b"\0" + step(BEAT | RECORDS, 5) + step(STAMPED, 6) + step(STAMPED, 9))
+write("follower", "last_offset_there_is", b"\1" + step(BEAT, 0) + step(STAMPED, 0xFF) + step(BEAT, 0xFF))
+write("follower", "last_offset_without_replays", b"\0" + step(BEAT, 0) + step(STAMPED, 0xFF) + step(BEAT, 0xFF))

@@ -5,8 +5,11 @@
 mod body;
 mod commands;
 mod deflate;
+mod follower;
 mod link;
+mod multipart;
 mod position;
+mod query;
 mod websocket;
 mod zws;
 
@@ -14,7 +17,7 @@ mod zws;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     ("websocket", websocket::run),
     ("inflate", deflate::run),
     ("json_command", commands::json),
@@ -23,6 +26,9 @@ pub const TARGETS: [Target; 8] = [
     ("zws", zws::run),
     ("link", link::run),
     ("body", body::run),
+    ("multipart", multipart::run),
+    ("query", query::run),
+    ("follower", follower::run),
 ];
 
 /// Runs the target of this name.

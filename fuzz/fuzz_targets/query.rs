@@ -1,0 +1,3 @@
+//! The target `query` under the engine.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| trestle_fuzz::run("query", bytes));
