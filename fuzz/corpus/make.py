@@ -110,5 +110,7 @@ write("follower", "hole_repaired", b"\1" + BEGUN + step(STAMPED, 8) + step(REPLA
 write("follower", "hole_given_up", b"\1" + BEGUN + step(STAMPED, 8) + step(FAILED, 0, 1, 1600) * 2 + step(TICK, 0))
 write("follower", "another_epoch", b"\1" + BEGUN + step(TICK, 0, 1, 1600) + step(STAMPED, 3, 2) + step(BEAT | RECORDS, 3, 2))
 write("follower", "without_replays", b"\0" + step(BEAT | RECORDS, 5) + step(STAMPED, 6) + step(STAMPED, 9))
+# Overflowed: another epoch is joined at the last offset that there is.
+write("follower", "last_offset_joined", b"\0" + step(BEAT, 0) + step(STAMPED, 0xFF, 3))
 write("follower", "last_offset_there_is", b"\1" + step(BEAT, 0) + step(STAMPED, 0xFF) + step(BEAT, 0xFF))
 write("follower", "last_offset_without_replays", b"\0" + step(BEAT, 0) + step(STAMPED, 0xFF) + step(BEAT, 0xFF))

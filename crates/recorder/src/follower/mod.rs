@@ -474,8 +474,11 @@ impl<M> Follower<M> {
 
     /// Delivers what is held behind the head without a hole.
     fn deliver_next(&mut self) {
-        while let Some(message) = self.held.take(self.head + 1) {
-            self.head += 1;
+        // Whoever speaks on the link may have said the last offset that there is.
+        while let Some(next) = self.head.checked_add(1)
+            && let Some(message) = self.held.take(next)
+        {
+            self.head = next;
             self.actions.push_back(Action::Deliver(message));
         }
     }

@@ -274,3 +274,17 @@ fn what_rings_of_a_new_epoch_have_let_go_is_told() {
     let told = gap(at(1, 5), at(2, 9), None);
     assert_eq!(f.done(), [Action::Begin(position, starts), told, Action::Advance(at(2, 9))]);
 }
+
+/// Found by fuzzing: to look behind the last offset that there is overflowed.
+#[test]
+fn nothing_is_behind_the_last_offset() {
+    for repairs in [false, true] {
+        let mut f = Fixture::new(repairs);
+        f.beat(1, 0);
+        f.stamp(2, u64::MAX);
+        f.wait(Duration::from_secs(2));
+        f.beat(2, u64::MAX);
+        f.wait(Duration::from_secs(2));
+        assert_eq!(f.stamp(2, u64::MAX), if repairs { Passing::Later } else { Passing::Dropped });
+    }
+}
