@@ -5,6 +5,7 @@ use std::time::Duration;
 use trestle_messages::PositionError;
 use trestle_messages::topic::{TOPIC_BYTES_MAX, is_reserved};
 
+use super::body::{JSON_DEPTH_MAX, is_deeper_than};
 use super::command::{HZ_MAX, HZ_MIN, Since, interval_of};
 use super::fields::Refusal;
 use super::publish::{KEY_BYTES_MAX, PARTS_MAX};
@@ -55,6 +56,14 @@ pub(super) fn key(path: &str, key: String) -> Result<String, Refusal> {
         return Ok(key);
     }
     Err(must(path, &format!("have 1 to {KEY_BYTES_MAX} bytes, not {}", key.len())))
+}
+
+/// A publication's `data`, which is valid JSON. As deep as events may have it: what is published as `data` arrives so.
+pub(super) fn depth(path: &str, json: &str) -> Result<(), Refusal> {
+    if is_deeper_than(JSON_DEPTH_MAX, json.as_bytes()) {
+        return Err(must(path, &format!("be nested at most {JSON_DEPTH_MAX} deep")));
+    }
+    Ok(())
 }
 
 /// How many frames a publication has behind its topic.

@@ -18,7 +18,8 @@ pub const PARTS_MAX: usize = 64;
 pub struct Publish {
     /// At most [`TOPIC_BYTES_MAX`](trestle_messages::topic::TOPIC_BYTES_MAX) bytes and not reserved; may be empty.
     pub topic: Vec<u8>,
-    /// The frames behind the topic, 1 to [`PARTS_MAX`]. `data` is the sender's JSON text byte for byte.
+    /// The frames behind the topic, 1 to [`PARTS_MAX`]. `data` is the sender's JSON text byte for byte, nested at most
+    /// [`JSON_DEPTH_MAX`](super::JSON_DEPTH_MAX) deep.
     pub body: Vec<Vec<u8>>,
     /// What tells a repeat from another message that says the same, 1 to [`KEY_BYTES_MAX`] bytes.
     pub key: Option<String>,
@@ -56,7 +57,10 @@ pub(super) fn publish(json: &RawValue) -> Result<Publish, Refusal> {
 /// What `data`, `text` or `base64` stands for.
 fn frame(field: &Field<'_>) -> Result<Vec<u8>, Refusal> {
     match field.name.as_str() {
-        "data" => Ok(field.value().get().as_bytes().to_vec()),
+        "data" => {
+            let json = field.value().get();
+            check::depth(&field.path(), json).map(|()| json.as_bytes().to_vec())
+        }
         "text" => Ok(field.string("a string")?.into_bytes()),
         _ => base64(field),
     }

@@ -78,6 +78,21 @@ fn what_is_wrong_is_named() {
     }
 }
 
+/// serde_json skips values of any depth without recursion; those who are to read them may recurse.
+#[test]
+fn data_is_as_deep_as_events_may_have_it() {
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    for publish in [r#"{"topic":"a","data":DATA}"#, r#"{"topic":"a","parts":[{"text":""},{"data":DATA}]}"#] {
+        let parsed = |levels: usize| parsed(&publish.replace("DATA", &nested(levels)));
+        assert_eq!(parsed(128).unwrap().body.last(), Some(&nested(128).into_bytes()));
+        for levels in [129, 30_000] {
+            let error = parsed(levels).unwrap_err();
+            assert_eq!((error.code, error.unparsed), (BadRequest, false));
+            assert!(error.reason.ends_with(".data` must be nested at most 128 deep"), "{error}");
+        }
+    }
+}
+
 proptest! {
     /// What a client writes with an ordinary JSON library arrives as it was meant, and `data` byte for byte.
     #[test]

@@ -147,7 +147,11 @@ fn publish(message: &[u8], fields: &[Field<'_>]) -> Result<Publish, Refusal> {
         Some(wire::publish::Body::Data(data)) if serde_json::from_str::<IgnoredAny>(&data).is_err() => {
             return Err(check::must(&path(NAME, "data"), "be a JSON text"));
         }
-        Some(wire::publish::Body::Data(text) | wire::publish::Body::Text(text)) => vec![text.into_bytes()],
+        Some(wire::publish::Body::Data(data)) => {
+            check::depth(&path(NAME, "data"), &data)?;
+            vec![data.into_bytes()]
+        }
+        Some(wire::publish::Body::Text(text)) => vec![text.into_bytes()],
         Some(wire::publish::Body::Bytes(bytes)) => vec![bytes.into()],
         None => {
             check::parts(&path(NAME, "parts"), said.parts.len())?;

@@ -182,6 +182,9 @@ fn data_must_be_json() {
     };
     parse(&publish(" {\"a\": 1e400} ")).unwrap();
     check_refused(&publish("{a:1}"), Some(1), BadRequest, "`publish.data` must be a JSON text");
+    let nested = |levels: usize| publish(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+    parse(&nested(128)).unwrap();
+    check_refused(&nested(129), Some(1), BadRequest, "`publish.data` must be nested at most 128 deep");
 }
 
 #[test]
