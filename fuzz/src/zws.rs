@@ -39,9 +39,9 @@ fn say(protocol: Protocol, stream: &[u8], piece_bytes: usize) -> String {
     }
     assert!(hub.n_subscriptions() <= SUBSCRIPTIONS_MAX, "{} subscriptions", hub.n_subscriptions());
     let interest = format!("{:?}", hub.take_interest());
-    let refusals = format!("{:?}", hub.take_refusals());
+    let faults = format!("{:?}", hub.take_faults());
     format!(
-        "{} {interest} {refusals} {} {}",
+        "{} {interest} {faults} {} {}",
         hub.n_subscriptions(),
         hub.counts().closed_protocol,
         hub.is_ended(id)

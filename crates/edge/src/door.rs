@@ -135,14 +135,17 @@ impl Door {
     /// Counts a refusal and logs it.
     pub(crate) fn note(&self, refusal: Refusal, why: &str, address: IpAddr) {
         self.metrics.refusals.of(refusal).add(1);
-        tracing::debug!(%address, why, "refused");
-        self.floods.note(&refusal.text(), address);
+        // Quoted, since it may be the client's own words.
+        let cause = refusal.text();
+        tracing::debug!(%address, protocol = "http", cause, ?why, "refused");
+        self.floods.note(&cause, address);
     }
 
     /// Counts and logs a publication that is not taken.
     pub(crate) fn refuse_publication(&self, code: ErrorCode, why: String, address: IpAddr) -> Outcome {
         self.metrics.refused.of(code).add(1);
-        tracing::debug!(%address, why, "a publication is refused");
+        // Quoted, since it may be the client's own words.
+        tracing::debug!(%address, protocol = "http", %code, ?why, "refused");
         self.floods.note(code.as_str(), address);
         self.publications.refuse(Unpublished::new(code, why))
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use trestle_hub::ws::{Handshake, HandshakeError, HeaderLines};
-use trestle_hub::{ErrorCode, Grant, Protocol, Role, Unverified, query};
+use trestle_hub::{ErrorCode, Grant, Protocol, Role, Unpublished, Unverified, query};
 use warp::Filter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -87,8 +87,13 @@ pub(crate) fn routes(door: Door) -> impl Filter<Extract = (Response,), Error = I
                     }
                 };
                 let key = headers.get(IDEMPOTENCY_KEY).map(HeaderValue::as_bytes);
-                let publications = (&door.publications, &*grant);
-                published(&post::publish(publications, door.post_bounds, &query, key, body).await)
+                let asked = post::read_request(&grant, door.post_bounds, &query, key, body).await;
+                published(&match asked {
+                    Ok(publish) => post::publish(&door.publications, publish).await,
+                    Err(Unpublished { code, reason }) => {
+                        door.refuse_publication(code, reason, visitor.address)
+                    }
+                })
             }
         });
     let file = warp::get()

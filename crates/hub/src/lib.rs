@@ -25,7 +25,7 @@ pub mod ws;
 
 pub use error_code::ErrorCode;
 pub use grant::{Denied, Expiry, Grant, Prefixes, Unverified, Verifier};
-pub use hub::{Counts, Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
+pub use hub::{Counts, Fault, Hub, InterestChange, SessionId, Ticket, Unpublished, Visit};
 pub use limits::Limits;
 pub use protocol::{Protocol, Role};
 pub use trie::{EntryId, Seat, Subscriber, Trie};

@@ -24,28 +24,11 @@ pub(crate) struct Bounds {
     pub(crate) body_timeout: Duration,
 }
 
-/// Publishes the body of a request as one frame, if its client's grant covers the topic.
-pub(crate) async fn publish<B: Buf, E>(
-    (publications, grant): (&Publications, &Grant),
-    bounds: Bounds,
-    query: &str,
-    idempotency_key: Option<&[u8]>,
-    body: impl Stream<Item = Result<B, E>>,
-) -> Outcome {
-    let publish = match request(grant, bounds, query, idempotency_key, body).await {
-        Ok(publish) => publish,
-        Err(refused) => return publications.refuse(refused),
-    };
-    let (tell, told) = oneshot::channel();
-    publications.hand_in(publish, move |outcome| {
-        // The client may have gone.
-        let _ = tell.send(outcome);
-    });
-    told.await
-        .unwrap_or_else(|_| Err(Unpublished::new(ErrorCode::Unconfirmed, ErrorCode::Unconfirmed.text())))
-}
-
-async fn request<B: Buf, E>(
+/// What a request publishes, its body as one frame, if its client's grant covers the topic.
+///
+/// # Errors
+/// Why it is not taken.
+pub(crate) async fn read_request<B: Buf, E>(
     grant: &Grant,
     bounds: Bounds,
     query: &str,
@@ -61,6 +44,17 @@ async fn request<B: Buf, E>(
     let body = timeout(bounds.body_timeout, read(body, bounds.body_bytes_max)).await;
     let body = body.map_err(|_| bad_request("the body did not come in time"))??;
     Ok(Publish { topic, body: vec![body], key })
+}
+
+/// Hands it in and waits for its outcome.
+pub(crate) async fn publish(publications: &Publications, publish: Publish) -> Outcome {
+    let (tell, told) = oneshot::channel();
+    publications.hand_in(publish, move |outcome| {
+        // The client may have gone.
+        let _ = tell.send(outcome);
+    });
+    told.await
+        .unwrap_or_else(|_| Err(Unpublished::new(ErrorCode::Unconfirmed, ErrorCode::Unconfirmed.text())))
 }
 
 async fn read<B: Buf, E>(

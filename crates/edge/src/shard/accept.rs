@@ -164,6 +164,8 @@ async fn serve(
             door.note(Refusal::Head, "the head of the request is too large", address);
         } else if error.is_timeout() && asked.get().is_none() {
             door.note(Refusal::HandshakeTimeout, "no whole request came in time", address);
+        } else if error.is_parse() {
+            door.note(Refusal::Malformed, "what came is no request of HTTP/1.1", address);
         } else {
             tracing::debug!(%address, %error, "a connection ended before it was a WebSocket");
         }

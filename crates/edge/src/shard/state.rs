@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use trestle_hub::encode::{LostCause, Subscribe};
 use trestle_hub::ws::{CloseCode, Deflate};
-use trestle_hub::{Counts, Grant, Hub, InterestChange, Protocol, Role, SessionId, Ticket, Visit};
+use trestle_hub::{Counts, Fault, Grant, Hub, InterestChange, Protocol, Role, SessionId, Ticket, Visit};
 use trestle_messages::Position;
 
 use super::Options;
@@ -308,7 +308,7 @@ impl State {
     /// The session is over, whether or not it ever had a socket.
     pub(super) fn detach(&mut self, id: SessionId) {
         let code = self.hub.close(id);
-        let guest = self.guests.remove(&id);
+        self.guests.remove(&id);
         if self.streams.remove(&id).is_some() {
             self.metrics.connections.of(Protocol::Sse).sub(1);
             self.metrics.closed.of(code).add(1);
@@ -316,19 +316,6 @@ impl State {
         if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
             self.metrics.connections.of(socket.protocol).sub(1);
             self.metrics.closed.of(code).add(1);
-            if let Some(
-                code @ (CloseCode::BadRequest | CloseCode::UnsupportedData | CloseCode::PolicyViolation),
-            ) = code
-            {
-                let address = guest.map(|guest| guest.address.to_string());
-                let (protocol, code) = (socket.protocol.name(), code.value());
-                tracing::debug!(
-                    address,
-                    protocol,
-                    code,
-                    "closed: what the client said is not of its protocol"
-                );
-            }
         }
         // After a storm the memory goes back, by and by.
         while self.sockets.last().is_some_and(Option::is_none) {
@@ -435,7 +422,7 @@ impl State {
             self.question.notify_one();
         }
         self.arm_release();
-        self.say_refusals();
+        self.say_faults();
         let counts = self.hub.counts();
         let Counts { deliveries, received, bytes_out, dropped_slow, conflated, told_lost, .. } = counts;
         self.metrics.received_messages.set(received);
@@ -462,12 +449,14 @@ impl State {
         }
     }
 
-    /// What clients said and were refused, with where they are.
-    fn say_refusals(&mut self) {
-        for (id, code) in self.hub.take_refusals() {
+    /// What clients said and was refused, with where they are.
+    fn say_faults(&mut self) {
+        for Fault { session, protocol, code, why } in self.hub.take_faults() {
             self.metrics.refused.of(code).add(1);
-            if let Some(guest) = self.guests.get(&id) {
-                tracing::debug!(address = %guest.address, %code, "a command is refused");
+            if let Some(guest) = self.guests.get(&session) {
+                let protocol = protocol.name();
+                // Quoted, since it may be the client's own words.
+                tracing::debug!(address = %guest.address, protocol, %code, ?why, "refused");
                 self.floods.note(code.as_str(), guest.address);
             }
         }

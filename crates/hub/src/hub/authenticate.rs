@@ -245,7 +245,7 @@ impl Hub {
         token.timer = None;
         match session.grant.expires_at {
             None if token.is_awaited => {
-                self.note_refusal(id, ErrorCode::Unauthorized);
+                self.fault(id, ErrorCode::Unauthorized, "no token came in time");
                 self.begin_close(id, CloseCode::Unauthorized);
             }
             None => {}
@@ -263,7 +263,7 @@ impl Hub {
 
     /// What was routed while the token counted still comes, then the Close frame.
     fn expire(&mut self, id: SessionId) {
-        self.note_refusal(id, ErrorCode::TokenExpired);
+        self.fault(id, ErrorCode::TokenExpired, ErrorCode::TokenExpired.text());
         if self.sessions[id as usize].protocol == Protocol::Sse {
             self.say_goodbye(id, None);
         }

@@ -52,6 +52,7 @@ impl Hub {
     fn cut_off(&mut self, id: SessionId, error: ReadError) {
         if self.sessions[id as usize].phase == Phase::Open {
             self.counts.closed_protocol += 1;
+            self.fault(id, code_of(error), error.to_string());
             self.begin_close(id, error.close_code());
         } else {
             // Our Close frame is on its way for another reason, and what would answer it cannot be read any more.
@@ -104,7 +105,9 @@ impl Hub {
             // The original page says nothing; what it might say concerns nobody.
             _ if session.protocol == Protocol::RustWebsocket => {}
             Incoming::Binary(payload) if session.protocol.is_zws() => self.hear_zws(id, payload),
-            _ if session.protocol.is_zws() => self.refuse_zws(id, CloseCode::UnsupportedData),
+            _ if session.protocol.is_zws() => {
+                self.refuse_zws(id, "messages of ZWS are binary", CloseCode::UnsupportedData)
+            }
             _ => {
                 let parsed = match (session.protocol, incoming) {
                     (Protocol::Proto, Incoming::Binary(payload)) => encode::parse_proto(payload),
@@ -147,7 +150,7 @@ impl Hub {
     }
 
     pub(super) fn refuse(&mut self, id: SessionId, error: &CommandError) {
-        self.note_refusal(id, error.code);
+        self.fault(id, error.code, error.reason.clone());
         self.reply(id, &error.reply());
         let session = &mut self.sessions[id as usize];
         session.unparsed = if error.unparsed { session.unparsed + 1 } else { 0 };
@@ -224,6 +227,14 @@ impl Hub {
         let topics = unwanted.topics.iter().map(Vec::as_slice).collect();
         let outcome = Outcome::Unsubscribed(Unsubscribed { topics });
         self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));
+    }
+}
+
+/// A broken rule as a reply would name it, if there were one.
+fn code_of(error: ReadError) -> ErrorCode {
+    match error {
+        ReadError::TooLarge { .. } => ErrorCode::TooLarge,
+        _ => ErrorCode::BadRequest,
     }
 }
 

@@ -21,6 +21,7 @@ mod visit;
 mod zws;
 mod zws_greeting;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,6 +67,19 @@ pub enum InterestChange {
     Unwanted(Box<[u8]>),
 }
 
+/// Something that a client said and that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Whose it is.
+    pub session: SessionId,
+    /// What it should speak.
+    pub protocol: Protocol,
+    /// What its reply says, or would say where there is none.
+    pub code: ErrorCode,
+    /// In words; they may be the client's own.
+    pub why: Cow<'static, str>,
+}
+
 /// What a shard counts. All only rise.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
@@ -90,7 +104,7 @@ pub struct Counts {
     pub closed_silent: u64,
     /// Sessions closed for breaking a protocol's rules.
     pub closed_protocol: u64,
-    /// Commands that were refused, in the order of [`ErrorCode::ALL`].
+    /// What clients said and was refused, in the order of [`ErrorCode::ALL`].
     pub refused: [u64; ErrorCode::ALL.len()],
     /// Sessions closed because too much waited for all of them together.
     pub closed_full: u64,
@@ -180,7 +194,7 @@ pub struct Hub {
     interest: Vec<InterestChange>,
     publications: Vec<(Ticket, Publish)>,
     rates: Rates,
-    refusals: Vec<(SessionId, ErrorCode)>,
+    faults: Vec<Fault>,
     rules: RecordRules,
     passing: Passing,
     counts: Counts,
@@ -226,7 +240,7 @@ impl Hub {
             interest: Vec::new(),
             publications: Vec::new(),
             rates,
-            refusals: Vec::new(),
+            faults: Vec::new(),
             rules: RecordRules::nothing(),
             passing: Passing::default(),
             counts: Counts::default(),
@@ -374,15 +388,16 @@ impl Hub {
         std::mem::take(&mut self.interest)
     }
 
-    /// What was refused since the last call, and to whom, in order.
-    pub fn take_refusals(&mut self) -> Vec<(SessionId, ErrorCode)> {
-        std::mem::take(&mut self.refusals)
+    /// What was refused since the last call, in order.
+    pub fn take_faults(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.faults)
     }
 
-    /// Counts a refusal.
-    fn note_refusal(&mut self, id: SessionId, code: ErrorCode) {
+    /// Counts a refusal. Whatever a client says that is not taken comes by here, once.
+    fn fault(&mut self, id: SessionId, code: ErrorCode, why: impl Into<Cow<'static, str>>) {
         self.counts.refused[code as usize] += 1;
-        self.refusals.push((id, code));
+        let protocol = self.sessions[id as usize].protocol;
+        self.faults.push(Fault { session: id, protocol, code, why: why.into() });
     }
 
     /// What it has counted.

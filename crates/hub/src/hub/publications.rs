@@ -63,13 +63,13 @@ impl Hub {
         match outcome {
             // Of ZWS nobody waits for an answer.
             Ok(_) if session.protocol.is_zws() => {}
-            Err(Unpublished { code, .. }) if session.protocol.is_zws() => self.note_refusal(id, code),
+            Err(Unpublished { code, reason }) if session.protocol.is_zws() => self.fault(id, code, reason),
             Ok(position) => {
                 let outcome = Outcome::Published(Published { position });
                 self.reply(id, &ServerMessage::Reply(Reply { id: Some(command), outcome }));
             }
             Err(Unpublished { code, reason }) => {
-                self.note_refusal(id, code);
+                self.fault(id, code, reason.clone());
                 self.reply(id, &ServerMessage::error(Some(command), code, &reason));
             }
         }

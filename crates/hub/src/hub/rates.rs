@@ -112,7 +112,7 @@ impl Hub {
         }
         buckets.refused += 1;
         let is_too_often = buckets.refused >= REFUSED_MAX;
-        self.note_refusal(id, ErrorCode::RateLimited);
+        self.fault(id, ErrorCode::RateLimited, "more in a second than it may");
         if is_too_often {
             self.begin_close(id, CloseCode::TooManyRequests);
         }

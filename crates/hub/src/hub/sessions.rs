@@ -78,8 +78,8 @@ impl Hub {
         }
         self.greet_zws(id);
         for topic in topics {
-            if let Err((code, _)) = self.may_subscribe(id, &[topic]) {
-                self.note_refusal(id, code);
+            if let Err((code, reason)) = self.may_subscribe(id, &[topic]) {
+                self.fault(id, code, reason);
                 self.begin_close(id, code.close_code().unwrap_or(CloseCode::PolicyViolation));
                 break;
             }
@@ -95,8 +95,8 @@ impl Hub {
     pub fn open_events(&mut self, grant: Arc<Grant>, wanted: &Subscribe) -> SessionId {
         let id = self.open(Protocol::Sse, None, grant, []);
         if let Err((code, reason)) = self.obey_subscribe(id, 0, wanted) {
-            self.note_refusal(id, code);
             self.reply(id, &ServerMessage::error(None, code, &reason));
+            self.fault(id, code, reason);
             self.begin_close(id, code.close_code().unwrap_or(CloseCode::BadRequest));
         } else if self.stale {
             // Where a WebSocket's welcome says so.

@@ -29,7 +29,7 @@ impl Hub {
 
     fn hear_wish(&mut self, id: SessionId, payload: &[u8]) {
         if !self.may_say(id, Said::Command, 1) {
-            return self.refuse_zws(id, CloseCode::TooManyRequests);
+            return self.end_zws(id, CloseCode::TooManyRequests);
         }
         match zws::parse(payload) {
             Some(Wish::Subscribe(topic)) => self.subscribe_zws(id, topic),
@@ -38,7 +38,7 @@ impl Hub {
                 // No reply follows by which it would be visited, and until then it counts as behind.
                 self.mark_dirty(id);
             }
-            None => self.refuse_zws(id, CloseCode::BadRequest),
+            None => self.refuse_zws(id, "neither a subscription nor the end of one", CloseCode::BadRequest),
         }
     }
 
@@ -48,7 +48,7 @@ impl Hub {
         if session.find(topic, false).is_ok() {
             return;
         }
-        let (refused, code) = if topic.len() > self.limits.topic_bytes_max {
+        let (refused, close) = if topic.len() > self.limits.topic_bytes_max {
             (ErrorCode::InvalidTopic, CloseCode::PolicyViolation)
         } else if session.subscriptions.len() >= self.limits.subscriptions_max {
             (ErrorCode::TooManySubscriptions, CloseCode::PolicyViolation)
@@ -58,14 +58,14 @@ impl Hub {
             self.subscribe(id, topic, false, Terms::default());
             return self.follow_subscriptions(id);
         };
-        self.note_refusal(id, refused);
-        self.refuse_zws(id, code);
+        self.fault(id, refused, refused.text());
+        self.end_zws(id, close);
     }
 
     /// Messages go on whole: half of one is dropped with its connection.
     fn hear_part(&mut self, id: SessionId, payload: &[u8]) {
         let Some((frame, more)) = zws::part(payload) else {
-            return self.refuse_zws(id, CloseCode::BadRequest);
+            return self.refuse_zws(id, "no part of a message", CloseCode::BadRequest);
         };
         let session = &mut self.sessions[id as usize];
         let gathered = session.gathered.get_or_insert_default();
@@ -73,8 +73,8 @@ impl Hub {
         // The first is the topic.
         let is_full = gathered.bytes > self.limits.message_bytes_max || gathered.frames.len() > PARTS_MAX;
         if is_full {
-            self.note_refusal(id, ErrorCode::TooLarge);
-            return self.refuse_zws(id, CloseCode::MessageTooBig);
+            self.fault(id, ErrorCode::TooLarge, ErrorCode::TooLarge.text());
+            return self.end_zws(id, CloseCode::MessageTooBig);
         }
         gathered.frames.push(frame.to_vec());
         if !more {
@@ -92,15 +92,21 @@ impl Hub {
         let topic = frames.remove(0);
         // A message of one frame may be longer than a topic, whose beginning it is.
         let is_too_long = !frames.is_empty() && topic.len() > self.limits.topic_bytes_max;
-        let refused = match self.may_publish(id, &topic) {
-            Ok(()) if is_too_long => ErrorCode::InvalidTopic,
+        let (code, why) = match self.may_publish(id, &topic) {
+            Ok(()) if is_too_long => (ErrorCode::InvalidTopic, ErrorCode::InvalidTopic.text().to_owned()),
             Ok(()) => return self.obey_publish(id, 0, Publish { topic, body: frames, key: None }),
-            Err((code, _)) => code,
+            Err(denied) => denied,
         };
-        self.note_refusal(id, refused);
+        self.fault(id, code, why);
     }
 
-    pub(super) fn refuse_zws(&mut self, id: SessionId, code: CloseCode) {
+    /// What came is not ZWS.
+    pub(super) fn refuse_zws(&mut self, id: SessionId, why: &'static str, close: CloseCode) {
+        self.fault(id, ErrorCode::BadRequest, why);
+        self.end_zws(id, close);
+    }
+
+    fn end_zws(&mut self, id: SessionId, code: CloseCode) {
         self.counts.closed_protocol += 1;
         self.begin_close(id, code);
     }

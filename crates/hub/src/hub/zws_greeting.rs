@@ -30,7 +30,7 @@ impl Hub {
             _ => zws::is_routing_id(payload),
         };
         if !is_greeting {
-            return self.refuse_zws(id, CloseCode::BadRequest);
+            return self.refuse_zws(id, "the greeting of another kind of socket", CloseCode::BadRequest);
         }
         self.sessions[id as usize].greeting = Greeting::Over;
         if self.sessions[id as usize].protocol == Protocol::ZwsPlain {
@@ -43,10 +43,10 @@ impl Hub {
 
     fn hear_hello(&mut self, id: SessionId, payload: &[u8]) {
         let Some(token) = zws_plain::token(payload) else {
-            return self.refuse_zws(id, CloseCode::BadRequest);
+            return self.refuse_zws(id, "no HELLO where one is due", CloseCode::BadRequest);
         };
         if let Err(code) = self.let_in(id, &token) {
-            self.note_refusal(id, code);
+            self.fault(id, code, code.text());
             let close = code.close_code();
             // libzmq does not come again after ERROR. Where nobody knows whether the token counts, it is to.
             if close.is_some() {

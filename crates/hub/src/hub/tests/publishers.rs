@@ -157,7 +157,7 @@ fn what_is_no_message_ends_the_connection() {
     for payload in [&b""[..], b"\x02\x05OTHER", b"\x03"] {
         let mut publisher = Publisher::greeted(Limits::default(), &[b""]);
         publisher.say(payload);
-        assert_eq!(publisher.refused(), (Some(4500), vec![]));
+        assert_eq!(publisher.refused(), (Some(4500), vec![ErrorCode::BadRequest]));
     }
 }
 

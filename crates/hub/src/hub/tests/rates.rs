@@ -106,7 +106,7 @@ fn a_flood_of_pings_ends_with_4029() {
     assert_eq!((pongs, stage.record.last().map(String::as_str)), (10, Some("a: close 4029")));
     let counts = stage.world.hub.counts();
     assert_eq!(counts.refused[ErrorCode::RateLimited as usize], 1_000);
-    let refusals = stage.world.hub.take_refusals();
+    let refusals = stage.world.hub.take_faults();
     assert_eq!(refusals.len(), 1_000, "each is told to whoever logs them");
 }
 
