@@ -112,5 +112,8 @@ write("follower", "another_epoch", b"\1" + BEGUN + step(TICK, 0, 1, 1600) + step
 write("follower", "without_replays", b"\0" + step(BEAT | RECORDS, 5) + step(STAMPED, 6) + step(STAMPED, 9))
 # Overflowed: another epoch is joined at the last offset that there is.
 write("follower", "last_offset_joined", b"\0" + step(BEAT, 0) + step(STAMPED, 0xFF, 3))
+# Overflowed: what is missing is counted over two epochs that leap to the end of all offsets.
+LEAP = step(STAMPED, 1), step(STAMPED, 0xFF, 1, 1680)
+write("follower", "two_leaps", b"\0" + b"".join(LEAP) + step(STAMPED, 1, 2) + step(STAMPED, 0xFF, 2))
 write("follower", "last_offset_there_is", b"\1" + step(BEAT, 0) + step(STAMPED, 0xFF) + step(BEAT, 0xFF))
 write("follower", "last_offset_without_replays", b"\0" + step(BEAT, 0) + step(STAMPED, 0xFF) + step(BEAT, 0xFF))

@@ -503,7 +503,8 @@ impl<M> Follower<M> {
             return;
         }
         let (from, missing) = (self.position(), offset - self.head);
-        self.counts.missing += missing;
+        // Who leaps to the last offset there is, twice, is counted to the end.
+        self.counts.missing = self.counts.missing.saturating_add(missing);
         self.counts.gaps += 1;
         self.head = offset;
         self.newest = self.newest.max(offset);

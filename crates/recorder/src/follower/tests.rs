@@ -288,3 +288,15 @@ fn nothing_is_behind_the_last_offset() {
         assert_eq!(f.stamp(2, u64::MAX), if repairs { Passing::Later } else { Passing::Dropped });
     }
 }
+
+/// Found by fuzzing: two leaps over all offsets there are overflowed the count of what is missing.
+#[test]
+fn what_is_missing_is_counted_to_the_end_of_numbers() {
+    let mut f = Fixture::new(false);
+    for epoch in [1, 2] {
+        f.beat(epoch, 1);
+        f.wait(BEAT_INTERVAL);
+        assert_eq!(f.stamp(epoch, u64::MAX), Passing::Later);
+    }
+    assert_eq!(f.follower.counts().missing, u64::MAX);
+}
