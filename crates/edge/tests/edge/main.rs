@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod admission;
+mod bad_input;
 mod broken_replay;
 mod churn;
 mod client;

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 use crate::client::{Client, JSON};
-use crate::fixture::until;
+use crate::fixture::{DEADLINE, until};
 use crate::http::{Request, connect};
 
 /// An upstream that is never there.
@@ -22,7 +24,8 @@ pub(crate) fn program() -> Command {
 /// A started edge, killed at the end.
 pub(crate) struct Program {
     child: Child,
-    said: std::io::Lines<BufReader<ChildStderr>>,
+    /// The lines of its log; it ends with the process.
+    said: Receiver<String>,
     pub(crate) address: SocketAddr,
     pub(crate) control: SocketAddr,
     pub(crate) metrics: SocketAddr,
@@ -36,8 +39,10 @@ impl Program {
 
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.args(FREE_PORTS).stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = said.by_ref().map(Result::unwrap).find(|line| line.contains("listening on")).unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (say, said) = mpsc::channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
+        let line = next_line(&said, "listening on");
         let part = |before: &str, after: &str| {
             let rest = line.split_once(before).unwrap().1;
             rest.split_once(after).unwrap().0.parse().unwrap()
@@ -57,12 +62,12 @@ impl Program {
 
     /// The next line of its log that has `text`.
     pub(crate) fn says(&mut self, text: &str) -> String {
-        self.said.by_ref().map(Result::unwrap).find(|line| line.contains(text)).expect("it says so")
+        next_line(&self.said, text)
     }
 
     /// What it says until it ends, and its exit code.
     pub(crate) fn end(&mut self) -> (Vec<String>, Option<i32>) {
-        let rest = self.said.by_ref().map(Result::unwrap).collect();
+        let rest = self.said.iter().collect();
         (rest, self.child.wait().unwrap().code())
     }
 
@@ -104,6 +109,15 @@ impl Program {
 
     pub(crate) fn until_metric(&self, name: &str, wanted: impl Fn(u64) -> bool) -> u64 {
         until(name, || Some(self.metric(name)).filter(|value| wanted(*value)))
+    }
+}
+
+fn next_line(said: &Receiver<String>, text: &str) -> String {
+    loop {
+        let line = said.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("it does not say {text}"));
+        if line.contains(text) {
+            return line;
+        }
     }
 }
 
