@@ -56,6 +56,10 @@ write("zws", "null_subscribe", zws(NULL | 7, ready(b"SUB"), b"\0\1jobs/"))
 write("zws", "null_of_a_publisher", zws(NULL, ready(b"PUB"), b"\0\1jobs/"))
 write("zws", "too_many", zws(1, b"\0", *(b"\0\1" + bytes([c]) for c in b"abcde")))
 write("zws", "no_wish", zws(1, b"\0", b"\1\1jobs/"))
+PUB = 0x40
+write("zws", "publish", zws(PUB | 2, b"\0", b"\1chat/7", b"\1head", b"\0body", b"\0one frame"))
+write("zws", "null_publish", zws(NULL | PUB, ready(b"PUB"), b"\1chat/7", b"\0hello"))
+write("zws", "publish_of_a_subscriber", zws(PUB, b"\0", b"\2\5READY"))
 write("zws", "reserved", zws(1, b"\0", b"\0\1\0trestle"))
 
 STAMP = fixed64(1, 7) + fixed64(2, 42) + fixed64(3, 1_790_000_000_123_000_000)
