@@ -98,12 +98,16 @@ fn commit(row: &Row, address: SocketAddr) -> Option<Client> {
             None
         }
         by => {
+            let (target, offer) = by.handshake();
             let request =
-                Request::websocket("/ws", by.name()).with("Sec-WebSocket-Extensions", "permessage-deflate");
+                Request::websocket(target, offer).with("Sec-WebSocket-Extensions", "permessage-deflate");
             let mut client = Client::upgrade(stream, &request.bytes());
             greet(by, &mut client);
             let Input::Frames(frames) = (row.input)() else { panic!("{}: frames are wanted", row.what) };
             client.send_bytes(&frames.concat());
+            if row.answer == Answer::Silence {
+                return Some(client);
+            }
             let mut replies = 0;
             loop {
                 match (client.message(), row.answer) {
@@ -112,7 +116,7 @@ fn commit(row: &Row, address: SocketAddr) -> Option<Client> {
                         return None;
                     }
                     (said @ (Said::Text(_) | Said::Binary(_)), answer) => {
-                        let Some(code) = error_in(&said) else { continue };
+                        let Some(code) = error_in(by, &said) else { continue };
                         replies += 1;
                         match answer {
                             Answer::Reply(expected) => {
@@ -135,19 +139,20 @@ fn greet(by: Where, client: &mut Client) {
     if by != Where::Raw {
         assert!(matches!(client.message(), Said::Text(_) | Said::Binary(_)), "a greeting comes first");
     }
-    if by == Where::Zws {
+    if matches!(by, Where::Zws | Where::Pub) {
         client.send(Opcode::Binary, b"\0");
     }
 }
 
 /// The code of a reply that is an error; `None` for what else the server says.
-fn error_in(said: &Said) -> Option<String> {
+fn error_in(by: Where, said: &Said) -> Option<String> {
     match said {
         Said::Text(text) => {
             let message: Value = serde_json::from_str(text).unwrap();
             Some(message["reply"]["error"]["code"].as_str()?.to_owned())
         }
-        Said::Binary(bytes) => {
+        // ZWS has no errors.
+        Said::Binary(bytes) if by == Where::Proto => {
             let message = ServerMessage::decode(Bytes::copy_from_slice(bytes)).unwrap().message?;
             let Message::Reply(Reply { outcome: Some(Outcome::Error(error)), .. }) = message else {
                 return None;

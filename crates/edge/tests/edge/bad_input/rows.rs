@@ -25,6 +25,8 @@ pub(super) enum Where {
     Raw,
     Zws,
     ZwsNull,
+    /// A PUB of ZWS at `/pub`.
+    Pub,
     /// A request that is no WebSocket's, or does not become one.
     Http,
 }
@@ -41,12 +43,14 @@ pub(super) enum Input {
 pub(super) enum Answer {
     /// An error of this code, and the connection goes on.
     Reply(&'static str),
+    /// Nothing, and the connection goes on.
+    Silence,
     Close(u16),
     Status(u16),
 }
 
-use Answer::{Close, Reply, Status};
-use Where::{Http, Json, Proto, Raw, Zws, ZwsNull};
+use Answer::{Close, Reply, Silence, Status};
+use Where::{Http, Json, Proto, Pub, Raw, Zws, ZwsNull};
 
 const fn row(
     by: Where,
@@ -104,6 +108,9 @@ pub(super) const ROWS: &[Row] = &[
     row(Zws, "more topics than a connection may have", many_zws, Close(1008), "too_many_subscriptions"),
     row(Zws, "a text message", || text("{}"), Close(1003), "bad_request"),
     row(ZwsNull, "the greeting of a PUB", || frame(Opcode::Binary, b"\x02\x05READY\x0bSocket-Type\0\0\0\x03PUB"), Close(4500), "bad_request"),
+    row(Pub, "a publication that is not allowed", || frame(Opcode::Binary, b"\0jobs/1"), Silence, "forbidden"),
+    row(Pub, "a command where a message is due", || frame(Opcode::Binary, b"\x02\x05PING"), Close(4500), "bad_request"),
+    row(Pub, "more than 64 frames behind a topic", many_frames, Close(1009), "too_large"),
     row(Http, "no HTTP", || Input::Request(b"\x16\x03\x01 no HTTP\r\n\r\n".to_vec()), Status(400), "malformed"),
     row(Http, "a head over `--head-bytes-max`", || request(websocket("/ws").with("X", &"x".repeat(9_000))), Status(431), "head"),
     row(Http, "a WebSocket without a key", || request(websocket("/ws").without("Sec-WebSocket-Key")), Status(400), "malformed"),
@@ -128,6 +135,7 @@ pub(super) fn table() -> String {
     for row in ROWS {
         let answer = match row.answer {
             Reply(code) => format!("error `{code}`"),
+            Silence => "dropped".to_owned(),
             Close(code) => format!("closed with {code}"),
             Status(status) => status.to_string(),
         };
@@ -174,9 +182,15 @@ impl Where {
             Proto => "trestle.v1.proto",
             Raw => "rust-websocket",
             Zws => "ZWS2.0",
+            Pub => "ZWS2.0 at /pub",
             ZwsNull => "ZWS2.0/NULL",
             Http => "HTTP",
         }
+    }
+
+    /// What it asks for, and the subprotocol that it offers.
+    pub(super) fn handshake(self) -> (&'static str, &'static str) {
+        if self == Pub { ("/pub", Zws.name()) } else { ("/ws", self.name()) }
     }
 
     pub(super) fn is_websocket(self) -> bool {
@@ -227,6 +241,11 @@ fn many_parts() -> Input {
 fn many_zws() -> Input {
     let wish = |topic: u8| client_frame(Opcode::Binary, true, [1, 2, 3, 4], &[0, 1, topic]).to_vec();
     Input::Frames((b'a'..=b'i').map(wish).collect())
+}
+
+fn many_frames() -> Input {
+    let frame = client_frame(Opcode::Binary, true, [1, 2, 3, 4], b"\x01chat/1").to_vec();
+    Input::Frames(vec![frame; 66])
 }
 
 fn websocket(target: &str) -> Request {
