@@ -88,7 +88,7 @@ pub(crate) struct Flags {
     /// The token itself, best as the variable TRESTLE_TOKEN: what is on a command line others on the machine see.
     #[arg(long, value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// The page to pass for, where an edge asks for one: https://example.org.
+    /// The page to pass for, where an edge asks for one: `https://example.org`.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     origin: Option<HeaderValue>,
     /// Trust the certificates in FILE (PEM) instead of the system's.
