@@ -32,10 +32,12 @@ def test_nested_json(site):
         for deep in ["[" * 60_000, '{"a":' * 10_000, '{"id":1,"subscribe":' + "[" * 10_000 + "]" * 10_000 + "}"]:
             for _ in range(10):
                 assert error(site, deep) == "bad_request"
-        # As a body it is its readers' matter: it comes to them as text, not as a part of their JSON.
+        # A body of bytes is its readers' matter, who get it as text and not as a part of their JSON; one of JSON is not.
         reader, client = wire.WebSocket(site.address, "/ws?topic=chat/"), wire.WebSocket(site.address)
         body = "[" * 10_000 + "]" * 10_000
         client.send(wire.frame(wire.TEXT, f'{{"id":1,"publish":{{"topic":"chat/1","data":{body}}}}}'.encode()))
+        assert client.reply()["error"]["code"] == "bad_request"
+        client.say({"id": 2, "publish": {"topic": "chat/1", "text": body}})
         assert "published" in client.reply()
         while "event" not in (message := json.loads(reader.next()[1])):
             pass
