@@ -118,6 +118,35 @@ test("the pause of a goodbye outlives a change of the network", async () => {
   assert.deepEqual([client.state, of("connecting").length], ["waiting", 1]);
 });
 
+test("after a sleep, which timers do not count, it looks as soon as somebody looks at the page", async (t) => {
+  const network = Object.assign(new EventTarget(), { onLine: true });
+  const { client, of, seen } = logged({ network });
+  let sleptMs = 0;
+  const now = Date.now;
+  t.mock.method(Date, "now", () => now() + sleptMs);
+  const peer = await edge.welcome();
+  await seen("open");
+  network.dispatchEvent(new Event("visibilitychange"));
+  assert.deepEqual([client.state, of("waiting")], ["open", []]);
+
+  sleptMs = 10 * 60_000;
+  network.dispatchEvent(new Event("visibilitychange"));
+  assert.equal((await seen("waiting"))[0].reason, "no heartbeat");
+  const next = await edge.welcome();
+  await seen("open", 2);
+  next.send({ goodbye: { reason: "draining", reconnect_after_ms: 60_000 } });
+  next.close(1012);
+  await seen("waiting", 2);
+  network.dispatchEvent(new Event("pageshow"));
+  assert.equal(client.state, "waiting");
+
+  sleptMs += 60_000;
+  network.dispatchEvent(new Event("pageshow"));
+  await edge.welcome();
+  await seen("open", 3);
+  peer.cut();
+});
+
 test("of two that share a topic the later one's options hold, also after a third has left", async () => {
   const { client } = logged();
   client.subscribe(["x/", "y/"], { policy: "drop_oldest", snapshot: true });

@@ -28,13 +28,16 @@ export const TIMES = Object.freeze({
 /** So many heartbeat periods without a message mean that the connection is dead. */
 const SILENT_PERIODS = 2.5;
 
+/** After these a page looks whether a timer is late: where a machine sleeps or a tab is frozen they stand still. */
+const AWAKE = ["visibilitychange", "pageshow", "resume"];
+
 /** After so many attempts without a welcome event streams are tried. */
 const WEBSOCKETS_IN_VAIN = 2;
 
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
 
 /**
- * Where `navigator.onLine` and its events come from.
+ * Where `navigator.onLine` comes from, its events, and those by which a page hears that it is looked at again.
  * @typedef {{readonly onLine: boolean, addEventListener: EventTarget["addEventListener"],
  *   removeEventListener: EventTarget["removeEventListener"]}} Network
  */
@@ -81,6 +84,9 @@ export class Link {
   /** @type {State} */
   state = "connecting";
   #timer = 0;
+  /** What the timer is for, and when.
+   * @type {{at: number, then: () => void} | null} */
+  #due = null;
   #silenceMaxMs = 0;
   #heardAt = 0;
   #openedAt = 0;
@@ -111,6 +117,7 @@ export class Link {
 
   start() {
     this.#network?.addEventListener("online", this.#onOnline);
+    for (const name of AWAKE) this.#network?.addEventListener(name, this.#onAwake);
     this.#connect();
   }
 
@@ -162,7 +169,7 @@ export class Link {
   }
 
   #connect() {
-    clearTimeout(this.#timer);
+    this.#rest();
     this.#openedAt = 0;
     this.#pausedUntil = null;
     this.#enter("connecting", { attempt: this.#backoff.attempt });
@@ -231,7 +238,8 @@ export class Link {
 
   #check = () => {
     const restMs = this.#heardAt + this.#silenceMaxMs - Date.now();
-    if (restMs > 0) this.#sleep(restMs, this.#check);
+    // No more than that, though the clock may have been set back.
+    if (restMs > 0) this.#sleep(Math.min(restMs, this.#silenceMaxMs), this.#check);
     else this.#down(1006, this.state === "open" ? "no heartbeat" : "no welcome");
   };
 
@@ -260,6 +268,7 @@ export class Link {
   /** @param {{code: number, reason: string, meaning: string}} close */
   #end(close) {
     this.#network?.removeEventListener("online", this.#onOnline);
+    for (const name of AWAKE) this.#network?.removeEventListener(name, this.#onAwake);
     this.#enter("closed", close);
   }
 
@@ -271,10 +280,17 @@ export class Link {
     this.#sleep(this.#backoff.next(), () => this.#connect());
   };
 
+  #onAwake = () => {
+    const due = this.#due;
+    if (due === null || Date.now() < due.at) return;
+    this.#rest();
+    due.then();
+  };
+
   /** Lets go of the socket without waiting for its closing handshake, which a dead peer never ends.
    * @param {number} [code] */
   #release(code) {
-    clearTimeout(this.#timer);
+    this.#rest();
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(code);
@@ -285,8 +301,14 @@ export class Link {
    * @param {() => void} then
    */
   #sleep(delayMs, then) {
-    clearTimeout(this.#timer);
+    this.#rest();
+    this.#due = { at: Date.now() + delayMs, then };
     this.#timer = Number(setTimeout(then, delayMs));
+  }
+
+  #rest() {
+    clearTimeout(this.#timer);
+    this.#due = null;
   }
 
   /**
@@ -312,11 +334,11 @@ function defined(options) {
  * @param {URL} url
  * @returns {Network | null} */
 function browserNetwork(url) {
+  if (typeof globalThis.addEventListener !== "function") return null;
   const loopback = /^(localhost|.*\.localhost|127\..*|\[::1\])$/.test(url.hostname);
-  if (loopback || typeof globalThis.addEventListener !== "function") return null;
   return {
     get onLine() {
-      return globalThis.navigator?.onLine !== false;
+      return loopback || globalThis.navigator?.onLine !== false;
     },
     addEventListener: globalThis.addEventListener.bind(globalThis),
     removeEventListener: globalThis.removeEventListener.bind(globalThis),
