@@ -9,11 +9,11 @@ import { until } from "../browser/support/wait.js";
 
 export const ARTEFACTS = fileURLToPath(new URL("../../artefacts/", import.meta.url));
 
-/** A Chromium that takes the development certificate. */
+/** A Chromium that takes the development certificate, to which `trestle.test` is this machine. */
 export async function startChromium() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--ignore-certificate-errors"],
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--ignore-certificate-errors", "--host-resolver-rules=MAP trestle.test 127.0.0.1"],
   });
 }
 

@@ -15,6 +15,7 @@ import { promisify } from "node:util";
 import { until } from "../browser/support/wait.js";
 import { load, startChromium } from "./clients.js";
 import { Cluster } from "./cluster.js";
+import { Cutter } from "./cutter.js";
 
 const MINUTE_MS = 60_000;
 const START_MS = 30 * MINUTE_MS; // with --from-source the images are compiled
@@ -23,12 +24,17 @@ const [CONNECTIONS, REQUESTS] = [50, 20];
 /** nginx gives a request this long to come. */
 const HEADER_MS = 10_000;
 
+/** How long a page's token lasts, and how much longer an edge takes it, as its own clock may be ahead. */
+const [TOKEN_SECONDS, LEEWAY_SECONDS] = [4, 5];
+
 const run = promisify(execFile);
 const certificate = mkdtempSync(join(tmpdir(), "trestle-certificate-"));
 /** The cookie that production.yaml takes a token from. */
 const COOKIE = "__Host-trestle";
 const login = generateKeyPairSync("ed25519");
 let cluster;
+/** Between a page, to which the cluster is `trestle.test`, and nginx. */
+let cutter;
 
 /** A token as a login server makes it. */
 function token(claims = {}, key = login.privateKey) {
@@ -47,21 +53,24 @@ before(async () => {
   chmodSync(join(certificate, "tls/cert.pem"), 0o644);
   mkdirSync(join(certificate, "keys"));
   writeFileSync(join(certificate, "keys/tokens"), login.publicKey.export({ type: "spki", format: "pem" }));
+  cutter = await Cutter.start();
   cluster = await Cluster.start({
     edges: 1,
     settings: ({ host }) => ({
       COMPOSE_PROJECT_NAME: `${process.env.COMPOSE_PROJECT_NAME}-production`,
       COMPOSE_FILE: `${process.env.COMPOSE_FILE}:compose/production.yaml`,
-      TRESTLE_ALLOW_ORIGIN: JSON.stringify([`https://${host}`]),
+      TRESTLE_ALLOW_ORIGIN: JSON.stringify([`https://${host}`, `https://trestle.test:${cutter.port}`]),
       TRESTLE_CERTIFICATE: join(certificate, "tls"),
       TRESTLE_KEYS: join(certificate, "keys"),
       TRESTLE_CLIENT_CONNECTIONS: String(CONNECTIONS),
       TRESTLE_CLIENT_REQUESTS: String(REQUESTS),
     }),
   });
+  cutter.to = cluster.ports.https;
 }, { timeout: START_MS });
 
 after(async () => {
+  cutter?.close();
   await cluster?.compose("down", "--volumes", "--rmi", "local", "--timeout", "5");
   rmSync(certificate, { recursive: true, force: true });
 }, { timeout: MINUTE_MS });
@@ -234,6 +243,49 @@ test("whoever has no token, or one that does not count, gets nothing but the pag
   assert.equal((await ask("/events?topic=hosts/", { headers: jobs })).status, 403);
   assert.equal((await ask("/publish?topic=jobs/", { method: "POST", body: "x", headers: jobs })).status, 403);
   assert.equal((await ask("/")).status, 200);
+});
+
+test("a page whose tokens end goes on with new ones, also after an outage that outlived one", { timeout: MINUTE_MS }, async () => {
+  const browser = await startChromium();
+  try {
+    const context = await browser.newContext({ ignoreHTTPSErrors: true });
+    const page = await context.newPage();
+    const ends = [];
+    await page.exposeFunction("getToken", () => {
+      ends.push(Math.floor(Date.now() / 1000) + TOKEN_SECONDS);
+      return token({ exp: ends.at(-1), trestle: { subscribe: ["chat/"] } });
+    });
+    await load(page, `https://trestle.test:${cutter.port}/`);
+    await page.evaluate(async () => {
+      const { connect } = await import("/client.js");
+      globalThis.record = { numbers: [], told: [] };
+      const { record } = globalThis;
+      record.client = connect("/ws", { getToken: () => globalThis.getToken(), fallback: false });
+      for (const what of ["waiting", "closed", "error"]) record.client.addEventListener(what, ({ detail }) => record.told.push({ what, code: detail.code }));
+      const onLost = (loss) => record.told.push({ what: "lost", code: loss.cause });
+      await record.client.subscribe("chat/", { onEvent: ({ text }) => record.numbers.push(Number(text)), onLost }).ready;
+    });
+    const seen = () => page.evaluate(() => ({ ...globalThis.record, client: globalThis.record.client.state }));
+    await until("a third token", () => ends.length >= 3);
+    await cluster.publish("chat/1", ["1"], "--raw");
+    await until("the first", async () => (await seen()).numbers.length === 1);
+    assert.deepEqual(await seen(), { numbers: [1], told: [], client: "open" });
+
+    await context.setOffline(true);
+    cutter.cut();
+    await until("the wait", async () => (await seen()).client === "waiting");
+    const last = ends.at(-1);
+    await cluster.publish("chat/1", ["2", "3"], "--raw");
+    await until("the token's end", () => Date.now() / 1000 > last + LEEWAY_SECONDS, MINUTE_MS);
+    await context.setOffline(false);
+    await until("the rest", async () => (await seen()).numbers.length === 3);
+    assert.ok(ends.at(-1) > last);
+    const { numbers, told } = await seen();
+    assert.deepEqual(numbers, [1, 2, 3]);
+    assert.deepEqual(new Set(told.map(({ what }) => what)), new Set(["waiting"]));
+  } finally {
+    await browser.close();
+  }
 });
 
 test("an address has so many connections, whatever it claims to be, and gets them back", { timeout: MINUTE_MS }, async () => {
