@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ipnet::IpNet;
-use trestle_hub::Limits;
+use trestle_hub::{Grant, Limits};
 use trestle_process::config::Common;
 use trestle_process::curve::{CurveFlags, Identity};
 use trestle_process::exit::Exit;
@@ -19,7 +19,8 @@ use crate::address::network;
 use crate::decoders::{self, Table};
 use crate::limits::Flags;
 use crate::origin::AllowedOrigin;
-use crate::tokens::{Auth, AuthFlags};
+use crate::publish::Way;
+use crate::tokens::{Auth, AuthFlags, Tokens};
 
 /// Serves browsers from a forwarder's link (--link), or directly from any ØMQ publisher (--source).
 #[derive(Debug, Clone, Parser)]
@@ -186,6 +187,21 @@ impl Config {
                 sequences: self.sequence.clone(),
             }),
         }
+    }
+
+    /// Whether [`start`](crate::start) would take it, its addresses aside.
+    ///
+    /// # Errors
+    /// As of `start`: an [`Exit`] with code 64 that names the flag at fault.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.upstream()?;
+        self.identity()?;
+        self.limits.connection_rate()?;
+        self.access()?;
+        Way::of(self)?;
+        decoders::of(self)?;
+        Tokens::of(&self.tokens, Grant::nothing())?;
+        Ok(())
     }
 
     /// Who this edge is where it connects by CURVE.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Parser;
 use trestle_process::config::Common;
-use trestle_process::curve::{CurveFlags, Identity};
+use trestle_process::curve::{CurveFlags, Identity, check_allow};
 use trestle_process::exit::Exit;
 use trestle_process::grpc::{Access, AccessFlags};
 use trestle_process::private_http;
@@ -138,6 +138,17 @@ impl Config {
             return Err(Exit::usage("--curve-allow needs --curve-secret-key: plain ØMQ knows nobody"));
         }
         Ok((is_server, self.curve.open()?))
+    }
+
+    /// Whether [`start`](crate::start) would take it, its addresses and its data folder aside.
+    ///
+    /// # Errors
+    /// An [`Exit`] with code 64 that names the flag at fault.
+    pub fn check(&self) -> Result<(), Exit> {
+        self.rules()?;
+        self.access()?;
+        self.identity()?;
+        self.curve_allow.as_deref().map_or(Ok(()), check_allow)
     }
 
     /// The bounds of each ØMQ socket.

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod config;
 mod demo;
 mod keys;
 mod sub;
@@ -10,7 +11,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trestle_process::config::{self, Common};
+use trestle_process::config::Common;
 use trestle_process::{exit, log};
 
 /// Live ØMQ messages in browsers.
@@ -34,21 +35,30 @@ enum Command {
     Token(token::Flags),
     /// Measures how fast an edge, a forwarder or another server delivers, and at what cost.
     Bench(Box<trestle_bench::Bench>),
+    /// Says whether a process would start as it is configured, and what that comes to: `trestle config check edge.toml`.
+    Config(config::Flags),
     /// Makes keys for encrypted ØMQ links: `trestle keys forwarder edge publisher --dir keys`.
     Keys(keys::Flags),
 }
 
 fn main() -> ExitCode {
-    exit::with(run(config::load()))
+    // What variables and a file say is of the process that is asked about, which reads it then.
+    let flags = match Flags::try_parse() {
+        Ok(flags) if matches!(flags.command, Some(Command::Config(_))) => flags,
+        _ => trestle_process::config::load(),
+    };
+    exit::with(run(flags))
 }
 
 fn run(flags: Flags) -> anyhow::Result<()> {
     log::init(&flags.common.log, flags.common.log_format)?;
+    let file = flags.common.config;
     match flags.command.unwrap_or(Command::Demo(demo::Flags::default())) {
         Command::Demo(flags) => demo::run(&flags),
         Command::Sub(flags) => sub::run(&flags),
         Command::Token(flags) => token::run(flags),
         Command::Bench(flags) => trestle_bench::run(&flags),
+        Command::Config(flags) => config::run(&flags, file.as_deref()),
         Command::Keys(flags) => keys::run(&flags),
     }
 }

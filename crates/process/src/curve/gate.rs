@@ -60,7 +60,7 @@ impl Gate {
         refused: Refused,
         registry: &mut Registry,
     ) -> anyhow::Result<Self> {
-        let list = AllowList::read(allow).map_err(|error| Exit::usage(format!("--curve-allow {error}")))?;
+        let list = read(allow)?;
         let socket = context.socket(zmq::REP).context("cannot open a ØMQ socket")?;
         socket.set_linger(0)?;
         socket.bind(ENDPOINT).context("a ØMQ context has one ZAP handler alone")?;
@@ -77,6 +77,18 @@ impl Gate {
             thread::Builder::new().name("gate".to_owned()).spawn(run).context("the gate's thread")?;
         Ok(Self { stop, waker, thread: Some(thread) })
     }
+}
+
+/// Whether a gate would open with this list.
+///
+/// # Errors
+/// An [`Exit`] with code 64 that names the flag and the file that is no good.
+pub fn check_allow(allow: &Path) -> Result<(), Exit> {
+    read(allow).map(drop)
+}
+
+fn read(allow: &Path) -> Result<AllowList, Exit> {
+    AllowList::read(allow).map_err(|error| Exit::usage(format!("--curve-allow {error}")))
 }
 
 impl Drop for Gate {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use zmq::Socket;
 
-pub use gate::Gate;
+pub use gate::{Gate, check_allow};
 pub use key::{KEY_BYTES, KeyError, PublicKey, SecretKey};
 pub use refused::{Cause, Refused};
 
