@@ -136,13 +136,16 @@ class WebSocket:
             self._frames.feed(received)
         return taken
 
-    def reply(self) -> dict:
-        """The next reply; what comes before it is dropped."""
+    def first(self, kind: str) -> dict:
+        """The next message of a kind, such as `reply` or `event`; what comes before it, pings too, is dropped."""
         while (taken := self.next()) is not None:
             opcode, payload = taken
-            if opcode == TEXT and "reply" in (message := json.loads(payload)):
-                return message["reply"]
+            if opcode == TEXT and kind in (message := json.loads(payload)):
+                return message[kind]
         raise AssertionError("the connection ended")
+
+    def reply(self) -> dict:
+        return self.first("reply")
 
     def end(self) -> int:
         """The code of the server's Close frame; 1006 where the connection ends without one."""
