@@ -36,7 +36,7 @@ let last = null;
 const client = connect("/ws");
 setUpStatus(client);
 const prefixes = new Prefixes(client, take, forget);
-client.addEventListener("lost", (event) => lose(/** @type {CustomEvent} */ (event).detail));
+client.addEventListener("gap", (event) => lose(/** @type {CustomEvent} */ (event).detail));
 setUpTheme(() => chart.recolour());
 byId("pause").addEventListener("click", () => pause(pausedAt === null));
 setInterval(tick, TICK_MS);

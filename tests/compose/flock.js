@@ -38,7 +38,7 @@ class Member {
     });
     this.subscription = this.#client.subscribe(topic, {
       onEvent: (event) => this.numbers.push(Number(event.text)),
-      onLost: (loss) => this.losses.push(loss),
+      onGap: (loss) => this.losses.push(loss),
     });
   }
 

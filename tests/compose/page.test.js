@@ -54,7 +54,7 @@ async function record(topic, clients) {
         client.addEventListener(state, ({ detail }) => record.states.push({ state, code: detail.code, offline: detail.offline }));
       }
       const onEvent = ({ text, bytes }) => record.numbers.push(Number(text ?? new TextDecoder().decode(bytes)));
-      await client.subscribe(topic, { onEvent, onLost: (loss) => record.losses.push(loss) }).ready;
+      await client.subscribe(topic, { onEvent, onGap: (loss) => record.losses.push(loss) }).ready;
       return record;
     }));
   }, { topic, clients });

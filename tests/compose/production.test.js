@@ -262,8 +262,8 @@ test("a page whose tokens end goes on with new ones, also after an outage that o
       const { record } = globalThis;
       record.client = connect("/ws", { getToken: () => globalThis.getToken(), fallback: false });
       for (const what of ["waiting", "closed", "error"]) record.client.addEventListener(what, ({ detail }) => record.told.push({ what, code: detail.code }));
-      const onLost = (loss) => record.told.push({ what: "lost", code: loss.cause });
-      await record.client.subscribe("chat/", { onEvent: ({ text }) => record.numbers.push(Number(text)), onLost }).ready;
+      const onGap = (loss) => record.told.push({ what: "gap", code: loss.cause });
+      await record.client.subscribe("chat/", { onEvent: ({ text }) => record.numbers.push(Number(text)), onGap }).ready;
     });
     const seen = () => page.evaluate(() => ({ ...globalThis.record, client: globalThis.record.client.state }));
     await until("a third token", () => ends.length >= 3);

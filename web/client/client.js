@@ -22,7 +22,7 @@ import { FORMATS } from "./wire.js";
  * Events, each a `CustomEvent`:
  * - `connecting`, `open`, `waiting`, `closed`: the states. `waiting` tells `delayMs`, `offline`, `attempt` and the
  *   `code`, `reason` and `meaning` of the close before; `closed` the last three and comes once no attempt will follow.
- * - `lost`: the edge's notice, or that a subscription could not be sent what it missed while it was away. `stale`: whether it hears nothing
+ * - `gap`: something is missing, as the edge says, or because a subscription could not be sent what it missed while it was away. `stale`: whether it hears nothing
  *   from upstream. `goodbye`: it is about to close. `error`: a `TrestleError` that no call can return.
  */
 export class Client extends EventTarget {
@@ -280,10 +280,10 @@ export class Client extends EventTarget {
   #lose(lost, only) {
     const keys = new Set(topicsOf(lost).map((topic) => topic.key));
     for (const subscription of this.#concerned(only)) {
-      if (subscription.topics.some((topic) => keys.has(topic.key))) subscription.lose(lost);
+      if (subscription.topics.some((topic) => keys.has(topic.key))) subscription.miss(lost);
     }
     this.#advance(lost.position, only);
-    this.#emit("lost", lost);
+    this.#emit("gap", lost);
   }
 
   /** @param {{reason: string, reconnect_after_ms?: number}} goodbye */
@@ -333,8 +333,8 @@ export class Client extends EventTarget {
     subscription.accepted = subscription.caughtUp = false;
     subscription.requestId = this.#request({ subscribe: { ...named(subscription.topics), ...options } }, {
       done: (reply) => {
-        const loss = subscription.accept(reply.subscribed ?? {});
-        if (loss) this.#emit("lost", { ...named(subscription.topics), ...loss });
+        const gap = subscription.accept(reply.subscribed ?? {});
+        if (gap) this.#emit("gap", { ...named(subscription.topics), ...gap });
       },
       fail: (error) => this.#refused(subscription, error),
     });

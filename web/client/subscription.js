@@ -10,7 +10,7 @@ import { Topic } from "./topic.js";
 /**
  * The edge's notice; what this page did not read in time; or, after a reconnect, what the edge could not send again:
  * everything since `from`, however much that is.
- * @typedef {import("./wire.js").Lost | {cause: "slow_reader", count: number} | Unrecovered} Loss
+ * @typedef {import("./wire.js").Lost | {cause: "slow_reader", count: number} | Unrecovered} Gap
  */
 /** @typedef {{cause: import("./wire.js").UnrecoveredReason, from: string, position?: string}} Unrecovered */
 
@@ -19,25 +19,32 @@ import { Topic } from "./topic.js";
  * @property {boolean} [exact] Match the whole topic, not a prefix.
  * @property {boolean} [snapshot] First the last value of each matching topic; after a reconnect only if what was
  *   missed cannot be sent again.
- * @property {boolean} [recover] After a reconnect first what was missed meanwhile; true by default.
+ * @property {boolean | string} [resume] After a reconnect first what was missed meanwhile; true by default. A position, that
+ *   of an earlier event or reply, is where to begin already the first time.
  * @property {"disconnect" | "drop_oldest" | "conflate"} [policy] When this browser is slow.
  * @property {number} [max_hz] At most so many events a topic and second.
  * @property {(event: Event, frame: string | ArrayBuffer) => void} [onEvent] Takes the place of the iterator. `frame` is
  *   the WebSocket message that brought the event.
- * @property {(loss: Loss) => void} [onLost] The edge could not send something, or the iterator's
- *   reader was too slow.
+ * @property {(gap: Gap) => void} [onGap] Something is missing: the edge could not send it, or the iterator's reader was too slow.
  * @property {AbortSignal} [signal] Unsubscribes.
  * @property {number} [queueMax] Events that wait for the iterator's reader, 1024 by default; then the oldest goes.
  */
 
 const QUEUE_MAX = 1024;
 
-/** @implements {AsyncIterable<Event>} */
-export class Subscription {
+/**
+ * Events, each a `CustomEvent`: `event` brings what was published, once somebody listens to it in the place of the iterator; `gap` says
+ * that something is missing, a `Gap`; `end` comes once nothing will follow, with the `TrestleError` that is its cause, if there is one.
+ *
+ * @implements {AsyncIterable<Event>}
+ */
+export class Subscription extends EventTarget {
   #leave;
   #queue;
   #signal;
   #onAbort = () => void this.unsubscribe();
+  /** Whether somebody has listened for `event`. */
+  #isHeard = false;
   /** @type {PromiseWithResolvers<import("./wire.js").Subscribed>} */
   #accepted = withResolvers();
 
@@ -62,7 +69,9 @@ export class Subscription {
    * @param {(subscription: Subscription) => Promise<void>} leave
    */
   constructor(prefixes, options, leave) {
+    super();
     this.topics = unique(prefixes.map(Topic.from));
+    if (typeof options.resume === "string") this.position = options.resume;
     /** @readonly */
     this.options = options;
     this.#leave = leave;
@@ -93,10 +102,21 @@ export class Subscription {
     return this.topics.some((prefix) => topic.matches(prefix, this.exact));
   }
 
-  /** Where a new connection resumes it; nothing on the first one.
+  /**
+   * @param {string} type
+   * @param {EventListenerOrEventListenerObject | null} listener
+   * @param {boolean | AddEventListenerOptions} [options]
+   * @override
+   */
+  addEventListener(type, listener, options) {
+    if (type === "event") this.#isHeard = true;
+    super.addEventListener(type, listener, options);
+  }
+
+  /** Where a new connection resumes it; nothing on the first one, unless an earlier position was given.
    * @returns {string | undefined} */
   get since() {
-    return this.options.recover === false ? undefined : this.position ?? undefined;
+    return this.options.resume === false ? undefined : this.position ?? undefined;
   }
 
   /** Whether it has come as far already.
@@ -115,9 +135,9 @@ export class Subscription {
     this.position = subscribed.position ?? this.position;
     this.#accepted.resolve(subscribed);
     if (subscribed.recovered !== false || from === null) return null;
-    const loss = { cause: subscribed.reason ?? "unknown_position", from, position: subscribed.position };
-    this.lose(loss);
-    return loss;
+    const gap = { cause: subscribed.reason ?? "unknown_position", from, position: subscribed.position };
+    this.miss(gap);
+    return gap;
   }
 
   /**
@@ -135,14 +155,19 @@ export class Subscription {
       guarded(() => this.options.onEvent?.(event, frame));
       return;
     }
+    if (this.#isHeard) {
+      this.#emit("event", event);
+      return;
+    }
     const dropped = this.#queue.push(event);
     this.dropped += dropped;
-    if (dropped > 0) this.lose({ cause: "slow_reader", count: dropped });
+    if (dropped > 0) this.miss({ cause: "slow_reader", count: dropped });
   }
 
-  /** @param {Loss} loss */
-  lose(loss) {
-    guarded(() => this.options.onLost?.(loss));
+  /** @param {Gap} gap */
+  miss(gap) {
+    guarded(() => this.options.onGap?.(gap));
+    this.#emit("gap", gap);
   }
 
   /** Some of its topics are not allowed any more; without one left it has ended.
@@ -153,10 +178,12 @@ export class Subscription {
 
   /** @param {TrestleError} [error] */
   end(error) {
+    if (this.ended) return;
     this.ended = true;
     this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#queue.end(error);
     this.#accepted.reject(error ?? new TrestleError("closed", "the subscription has ended", false));
+    this.#emit("end", error);
   }
 
   /** Resolves when the edge has confirmed it, or the connection that held it is gone. */
@@ -176,6 +203,14 @@ export class Subscription {
     } finally {
       void this.unsubscribe();
     }
+  }
+
+  /**
+   * @param {string} name
+   * @param {unknown} detail
+   */
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }
 

@@ -21,7 +21,7 @@ export function makeRig({ connect, Topic }, WebSocket) {
         random: random === undefined ? undefined : () => random,
         network: fakeNetwork ? network : undefined,
       });
-      for (const state of ["connecting", "open", "waiting", "closed", "lost", "stale", "goodbye"]) {
+      for (const state of ["connecting", "open", "waiting", "closed", "gap", "stale", "goodbye"]) {
         client.addEventListener(state, ({ detail }) => log.push({ at: Date.now(), what: state, detail: { ...detail } }));
       }
       client.addEventListener("error", ({ detail }) => log.push({ what: "error", detail: plain(detail) }));
@@ -31,7 +31,7 @@ export function makeRig({ connect, Topic }, WebSocket) {
       const subscription = client.subscribe(prefixes.map(bytesOf), {
         ...options,
         onEvent: (event) => log.push({ what: "event", name, event }),
-        onLost: (loss) => log.push({ what: "loss", name, loss }),
+        onGap: (loss) => log.push({ what: "loss", name, loss }),
       });
       subscriptions.set(name, subscription);
       subscription.ready.then(
@@ -39,10 +39,18 @@ export function makeRig({ connect, Topic }, WebSocket) {
         (error) => log.push({ what: "refused", name, error: plain(error) }),
       );
     },
+    /** Subscribes for what the subscription dispatches. */
+    listen(name, prefixes, options = {}) {
+      const subscription = client.subscribe(prefixes.map(bytesOf), options);
+      subscriptions.set(name, subscription);
+      subscription.addEventListener("event", ({ detail }) => log.push({ what: "event", name, event: detail }));
+      subscription.addEventListener("gap", ({ detail }) => log.push({ what: "loss", name, loss: detail }));
+      subscription.addEventListener("end", ({ detail }) => log.push({ what: "end", name, error: detail ? plain(detail) : null }));
+    },
     /** Subscribes for reading by `read`. */
     queue(name, prefixes, options = {}) {
-      const onLost = (loss) => log.push({ what: "loss", name, loss });
-      const subscription = client.subscribe(prefixes.map(bytesOf), { ...options, onLost });
+      const onGap = (loss) => log.push({ what: "loss", name, loss });
+      const subscription = client.subscribe(prefixes.map(bytesOf), { ...options, onGap });
       subscriptions.set(name, Object.assign(subscription, { reader: subscription[Symbol.asyncIterator]() }));
     },
     async read(name) {

@@ -365,11 +365,45 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
   });
 
   scenario("does not resume who asked not to", async ({ edge, rig }) => {
-    await rig.subscribe("fresh", ["a/"], { snapshot: true, recover: false });
+    await rig.subscribe("fresh", ["a/"], { snapshot: true, resume: false });
     const peer = await edge.welcome();
     await peer.subscribed("p5");
     peer.cut();
     assert.deepEqual((await (await edge.welcome()).command()).subscribe, { topics: ["a/"], snapshot: true });
+  });
+
+  scenario("begins where an earlier visit ended, or says what is missing since", async ({ edge, rig, seen, logged }) => {
+    await rig.subscribe("kept", ["a/"], { resume: "p5" });
+    await rig.subscribe("old", ["b/"], { resume: "p1" });
+    const peer = await edge.welcome();
+    assert.deepEqual((await peer.subscribed("p9")).subscribe, { topics: ["a/"], since: "p5" });
+    const { id, subscribe } = await peer.command();
+    assert.deepEqual(subscribe, { topics: ["b/"], since: "p1" });
+    peer.send({ reply: { id, subscribed: { topics: ["b/"], position: "p9", recovered: false, reason: "history_truncated" } } });
+    await seen("gap");
+    assert.deepEqual((await logged("loss")).map(({ name, loss }) => [name, loss.cause, loss.from]), [["old", "history_truncated", "p1"]]);
+    peer.cut();
+    assert.equal((await (await edge.welcome()).command()).subscribe.since, "p9");
+  });
+
+  scenario("dispatches events, gaps and the end to who listens", async ({ edge, rig, seen, logged }) => {
+    await rig.listen("jobs", ["jobs/"]);
+    const peer = await edge.welcome();
+    await peer.subscribed();
+    for (const text of ["1", "2"]) peer.event({ topic: "jobs/1", text });
+    await seen("event", 2, "jobs");
+    assert.deepEqual((await logged("event", "jobs")).map(({ event }) => event.text), ["1", "2"]);
+    peer.send({ lost: { topics: ["jobs/"], from: "p1", position: "p9", cause: "link_hole", at_most: 8 } });
+    assert.equal((await seen("loss", 1, "jobs"))[0].loss.cause, "link_hole");
+    await rig.unsubscribe("jobs");
+    assert.deepEqual((await seen("end", 1, "jobs")).map(({ error }) => error), [null]);
+    await rig.listen("forbidden", ["x/"]);
+    let command;
+    do command = await peer.command();
+    while (command.subscribe === undefined);
+    peer.send({ reply: { id: command.id, error: { code: "forbidden", reason: "no", retry: false } } });
+    assert.equal((await seen("end", 1, "forbidden"))[0].error.code, "forbidden");
+    assert.equal((await rig.of("forbidden")).dropped, 0);
   });
 
   scenario("tells what could not be sent again", async ({ edge, rig, seen, logged }) => {
@@ -383,7 +417,7 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     next.send({ reply: { id, subscribed } });
     await seen("loss");
     assert.deepEqual((await logged("loss")).map(({ loss }) => loss), [{ cause: "history_truncated", from: "p5", position: "p90" }]);
-    assert.deepEqual((await seen("lost")).map(({ detail }) => detail), [{ topics: ["jobs/"], cause: "history_truncated", from: "p5", position: "p90" }]);
+    assert.deepEqual((await seen("gap")).map(({ detail }) => detail), [{ topics: ["jobs/"], cause: "history_truncated", from: "p5", position: "p90" }]);
     assert.equal((await rig.of("jobs")).position, "p90");
   });
 
@@ -419,7 +453,7 @@ export function scenarios(world, makeRig, { stops = STOPS, returns = RETURNS } =
     await rig.subscribe("chat", ["chat/"]);
     const peer = await edge.welcome();
     peer.send({ lost: { topics: ["jobs/"], from: "p1", position: "p9", cause: "link_hole", at_most: 8 } });
-    assert.equal((await seen("lost"))[0].detail.at_most, 8);
+    assert.equal((await seen("gap"))[0].detail.at_most, 8);
     assert.deepEqual((await logged("loss")).map(({ name, loss }) => [name, loss.cause]), [["jobs", "link_hole"]]);
   });
 
